@@ -1,0 +1,189 @@
+"""Cut interactions into train, validation and test.
+
+Every row goes to exactly one part and keeps its place in the file's order. The cut depends on the rows and
+the settings alone; of rows with equal times the one with the smaller item id is the earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from widedeep.config import DataConfig
+from widedeep.errors import ConfigError, EmptyDataError
+from widedeep.interactions import Interactions, id_codes
+
+Cut = Callable[[Interactions, float, int], np.ndarray]  # -> (rows,) bool, the rows to withhold
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three parts, and in words how they were made."""
+
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+    method: str
+    description: str
+
+
+def split(interactions: Interactions, config: DataConfig) -> Split:
+    """Cut by config.split, the test first, then the validation out of what is left.
+
+    user-time       of each user's n rows by (time, item) the last ceil(fraction * n), one stays at least
+    time            the last ceil(fraction * rows) of all rows by (time, item, user)
+    leave-last-out  each user's last row, where the user has two
+    random          ceil(fraction * rows) of all rows, drawn by config.data_seed
+    none            no test; the validation is cut by user-time, or at random where there are no times
+    Raises  EmptyDataError: a step left no training rows, no liked ones, or a test without liked rows;
+            ConfigError: time without timestamps
+    """
+    if not len(interactions):
+        raise EmptyDataError("There are no interactions to split.")
+    timed = interactions.timestamp is not None
+    method = config.split
+    if method == "time" and not timed:
+        raise ConfigError(
+            "split=time needs a timestamp for every interaction and the data has none. Name the column with "
+            "--timestamp-col NAME, or use --split user-time (the file's order), leave-last-out or random."
+        )
+    inner = method if method != "none" else "user-time" if timed else "random"
+    cut = _CUTS[inner]
+
+    test, rest = interactions.take(np.arange(0)), interactions
+    if method != "none":
+        withheld = cut(interactions, config.test_fraction, config.data_seed)
+        test, rest = interactions.take(withheld), interactions.take(~withheld)
+        _check_left(rest, f"the test cut (split={method})", config)
+        _check_test(test, method, config)
+    withheld = cut(rest, config.validation_fraction, config.data_seed + 1)
+    validation, train = rest.take(withheld), rest.take(~withheld)
+    _check_left(train, f"the validation cut ({inner})", config)
+    description = _describe(method, inner, timed, (train, validation, test), config)
+    return Split(train, validation, test, method, description)
+
+
+def _last_of_users(rows: Interactions, counts: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The last counts(n) rows of each user with n rows, at most n - 1 of them."""
+    users, user_count = id_codes(rows.user_id)
+    if user_count > 4 * len(rows):  # ids with wide gaps
+        users, user_count = np.unique(users, return_inverse=True)[1], len(rows)
+    if rows.timestamp is None:
+        order = np.argsort(users, kind="stable")
+    else:
+        order = _order((users, user_count), id_codes(rows.timestamp), id_codes(rows.item_id))
+    sizes = np.bincount(users, minlength=user_count)
+    taken = np.minimum(counts(sizes), np.maximum(sizes - 1, 0))
+    ends = np.cumsum(sizes)
+    places = np.repeat(ends - np.cumsum(taken), taken) + np.arange(int(taken.sum()))
+    return _mask(len(rows), order[places])
+
+
+def _order(*columns: tuple[np.ndarray, int]) -> np.ndarray:
+    """The order of the rows by several (codes from 0, their number), the first being the weightiest.
+
+    As many as fit go into one integer, whose sort is several times faster than np.lexsort.
+    """
+    key, size = columns[0]
+    packed = 1
+    while packed < len(columns) and size * columns[packed][1] < 2**63:
+        codes, count = columns[packed]
+        key, size, packed = key * count + codes, size * count, packed + 1
+    order = np.argsort(key)
+    if packed == len(columns):
+        return order
+    key = key[order]
+    same = np.r_[False, key[1:] == key[:-1]]
+    tied = np.flatnonzero(same | np.r_[same[1:], False])
+    rest = [codes[order[tied]] for codes, _ in columns[packed:]]
+    order[tied] = order[tied[np.lexsort((*rest[::-1], key[tied]))]]
+    return order
+
+
+def _user_time(rows: Interactions, fraction: float, _seed: int) -> np.ndarray:
+    return _last_of_users(rows, lambda sizes: _share(sizes, fraction))
+
+
+def _leave_last_out(rows: Interactions, _fraction: float, _seed: int) -> np.ndarray:
+    return _last_of_users(rows, lambda sizes: np.minimum(sizes, 1))
+
+
+def _time(rows: Interactions, fraction: float, _seed: int) -> np.ndarray:
+    assert rows.timestamp is not None  # split() has refused it before
+    order = _order(id_codes(rows.timestamp), id_codes(rows.item_id), id_codes(rows.user_id))
+    return _mask(len(rows), order[len(rows) - int(_share(np.array(len(rows)), fraction)) :])
+
+
+def _random(rows: Interactions, fraction: float, seed: int) -> np.ndarray:
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(rows))
+    return _mask(len(rows), order[: int(_share(np.array(len(rows)), fraction))])
+
+
+_CUTS: dict[str, Cut] = {
+    "user-time": _user_time,
+    "time": _time,
+    "leave-last-out": _leave_last_out,
+    "random": _random,
+}
+
+
+def _share(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """ceil(fraction * sizes); 0.28 * 25 is 7 although its floating point product is a hair above."""
+    return np.ceil(sizes * fraction - 1e-9).astype(np.int64)
+
+
+def _mask(size: int, rows: np.ndarray) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def _check_left(left: Interactions, step: str, config: DataConfig) -> None:
+    if not len(left):
+        raise EmptyDataError(
+            f"After {step} no rows are left to train on. Lower the fractions, or use more data."
+        )
+    if not left.liked(config.like_threshold).any():
+        raise EmptyDataError(
+            f"After {step} none of the {len(left):,} rows left to train on is liked (rating >= "
+            f"{config.like_threshold:g}). Lower --like-threshold, or use more data."
+        )
+
+
+def _check_test(test: Interactions, method: str, config: DataConfig) -> None:
+    if not len(test):
+        raise EmptyDataError(
+            f"The test cut (split={method}, test_fraction={config.test_fraction:g}) left the test empty: "
+            "every user has a single row, or the fraction is 0. Use --split random, more data, or --split none."
+        )
+    if not test.liked(config.like_threshold).any():
+        raise EmptyDataError(
+            f"The test cut (split={method}) left no liked row (rating >= {config.like_threshold:g}) among "
+            f"the test's {len(test):,}: nothing to judge by. Lower --like-threshold, or raise --test-fraction."
+        )
+
+
+def _describe(
+    method: str,
+    inner: str,
+    timed: bool,
+    parts: tuple[Interactions, Interactions, Interactions],
+    config: DataConfig,
+) -> str:
+    order = "(time, item)" if timed else "the file's order, as there are no times"
+    test, validation = f"{config.test_fraction:.0%}", f"{config.validation_fraction:.0%}"
+    how = {
+        "user-time": f"of each user's rows by {order}, the last {test} are the test, and the last "
+        f"{validation} of the rest the validation",
+        "time": f"of all rows by (time, item, user), the last {test} are the test, and the last {validation} "
+        "of the rest the validation",
+        "leave-last-out": f"each user's last row by {order} is the test, and the last but one the validation",
+        "random": f"{test} of all rows, at random (seed {config.data_seed}), are the test, and {validation} "
+        "of the rest the validation",
+        "none": f"no test; the validation is {validation} of "
+        + ("each user's rows, the last by (time, item)" if inner == "user-time" else "all rows, at random"),
+    }[method]
+    train, valid, held = (f"{len(part):,}" for part in parts)
+    return f"{method}: {how}: {train} rows to train, {valid} to validate, {held} to test"
