@@ -1,0 +1,162 @@
+"""Training batches, made on the device that trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from widedeep.histories import Encoded, Histories
+from widedeep.statistics import Baselines, ordered_statistics
+
+EDGE = 0.05  # of a history, at its start and its end, where it is not cut
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Rows for the like head: user_index, item_index, statistics (rows, columns), liked (rows,) float32."""
+
+    user_index: Tensor
+    item_index: Tensor
+    statistics: Tensor
+    liked: Tensor
+
+
+class PairBatches:
+    """The training interactions in random order, each with the statistics of what came before it."""
+
+    def __init__(
+        self, train: Encoded, shares: Tensor, base: Baselines, batch_size: int, device: torch.device
+    ) -> None:
+        self.train = train.to(device)
+        self.statistics = ordered_statistics(train, shares.cpu(), base).to(device)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.train) / self.batch_size)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        train = self.train
+        order = torch.randperm(len(train), device=train.liked.device)
+        for rows in torch.split(order, self.batch_size):
+            yield PairBatch(
+                train.user_index[rows],
+                train.item_index[rows],
+                self.statistics[rows],
+                train.liked[rows].float(),
+            )
+
+
+class PositiveBatches:
+    """The training interactions, all of them likes, each batch with random items that the users do not have.
+
+    statistics  (user_index, item_index, own) -> (rows, columns); own (rows,) bool: the user has the item
+    """
+
+    def __init__(
+        self,
+        train: Encoded,
+        statistics: Callable[[Tensor, Tensor, Tensor], Tensor],
+        negatives: Negatives,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.train = train.to(device)
+        self.statistics = statistics
+        self.negatives = negatives
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.train) / self.batch_size)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        order = torch.randperm(len(self.train), device=self.train.liked.device)
+        for rows in torch.split(order, self.batch_size):
+            users, items = self.train.user_index[rows], self.train.item_index[rows]
+            other_users, other_items = self.negatives.draw(users)
+            own = torch.arange(len(users) + len(other_users), device=users.device) < len(users)
+            users, items = torch.cat([users, other_users]), torch.cat([items, other_items])
+            yield PairBatch(users, items, self.statistics(users, items, own), own.float())
+
+
+class Negatives:
+    """Random items for users who do not have them."""
+
+    def __init__(self, taken: Encoded, warm_count: int, per_positive: int) -> None:
+        """taken  pairs never to be drawn, on the device"""
+        self.warm_count = warm_count
+        self.per_positive = per_positive
+        self.codes = torch.unique(self._code(taken.user_index, taken.item_index))
+
+    def draw(self, users: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """users (rows,) -> user_index, item_index of about rows * per_positive pairs."""
+        users = users.repeat_interleave(self.per_positive)
+        items = torch.randint(
+            1, self.warm_count + 1, (len(users),), device=users.device, dtype=torch.int32, generator=generator
+        )
+        codes = self._code(users, items)
+        place = torch.searchsorted(self.codes, codes).clamp(max=len(self.codes) - 1)
+        free = self.codes[place] != codes
+        return users[free], items[free]
+
+    def _code(self, users: Tensor, items: Tensor) -> Tensor:
+        return users.long() * (self.warm_count + 1) + items.long()
+
+
+@dataclass(frozen=True)
+class UserBatch:
+    """Users for the ranking head: the part of their likes that it reads, and the part that it must find."""
+
+    user_index: Tensor
+    visible: Histories
+    hidden: Histories
+
+
+class UserBatches:
+    """The users with likes in random order, each history cut in two at a random place.
+
+    ordered  cut the history as it is, so that what came later is found from what came before; otherwise what
+             is hidden is a random part
+    """
+
+    def __init__(self, likes: Histories, batch_size: int, ordered: bool, device: torch.device) -> None:
+        self.likes = likes.to(device)
+        self.users = (self.likes.lengths > 0).nonzero().squeeze(1)
+        self.mean_hidden = max(1.0, len(likes.item_index) / max(1, len(self.users)) / 2)
+        self.batch_size = batch_size
+        self.ordered = ordered
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.users) / self.batch_size)
+
+    def __iter__(self) -> Iterator[UserBatch]:
+        order = torch.randperm(len(self.users), device=self.users.device)
+        for rows in torch.split(self.users[order], self.batch_size):
+            likes = self.likes.take(rows)
+            visible = self._visible(likes)
+            yield UserBatch(rows, likes.where(visible), likes.where(~visible))
+
+    def _visible(self, likes: Histories) -> Tensor:
+        """(entries,) bool: the entries before a place drawn for each history; one at least is after it."""
+        share = torch.rand(len(likes), device=likes.offsets.device) * (1 - 2 * EDGE) + EDGE
+        cut = (share * likes.lengths).floor()[likes.row_index]
+        if self.ordered:
+            position = (
+                torch.arange(len(likes.item_index), device=cut.device) - likes.offsets[:-1][likes.row_index]
+            )
+        else:
+            position = _random_positions(likes)
+        return position < cut
+
+
+def _random_positions(histories: Histories) -> Tensor:
+    """(entries,) a random order within each history, from 0."""
+    rows = histories.row_index
+    order = torch.rand(len(rows), device=rows.device).argsort()
+    order = order[rows[order].argsort(stable=True)]
+    position = torch.empty_like(order)
+    position[order] = torch.arange(len(rows), device=rows.device) - histories.offsets[:-1][rows]
+    return position

@@ -1,0 +1,160 @@
+"""What a user did so far, as a few numbers for the like head.
+
+For a training row they come from what the user and the item had before it, never from the row itself or from
+later ones: a mean that holds the row's own label gives the label away (Prokhorenkova et al. 2018, arXiv
+1706.09516, call it ordered statistics). For a query they come from the whole history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from widedeep.histories import Encoded, Histories
+
+PRIOR = 5.0  # interactions that the overall mean counts for in a mean
+GENRE_PRIOR = 2.0  # the same in a mean over one genre
+USER_COLUMNS = 5  # log count, like rate, mean rating, likes and share of the history in the item's genres
+ITEM_COLUMNS = 3  # log count, like rate, mean rating
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Means over the training part, what every mean shrinks to.
+
+    genre_rates  (genres,) float32: the mean share of each genre in an interaction
+    """
+
+    like_rate: float
+    mean_rating: float
+    genre_rates: Tensor
+
+    @classmethod
+    def of(cls, train: Encoded, shares: Tensor) -> Baselines:
+        rated = ~train.rating.isnan()
+        return cls(
+            like_rate=float(train.liked.float().mean()),
+            mean_rating=float(train.rating[rated].double().mean()) if bool(rated.any()) else 0.0,
+            genre_rates=_mean_shares(train.item_index, shares),
+        )
+
+
+def _mean_shares(item_index: Tensor, shares: Tensor) -> Tensor:
+    counts = torch.bincount(item_index, minlength=len(shares)).float()
+    return counts @ shares / max(1, len(item_index))
+
+
+def genre_shares(genres: Tensor) -> Tensor:
+    """(items, genres) bool to float32 that sums to 1 for each item with a genre."""
+    shares = genres.float()
+    return shares / shares.sum(1, keepdim=True).clamp(min=1)
+
+
+def user_totals(histories: Histories, shares: Tensor, base: Baselines) -> Tensor:
+    """(histories, 4 + 2 genres): entries, likes, ratings, their sum; then by genre the entries and the likes
+    above the overall rate."""
+    liked = histories.liked.float()
+    rated = ~histories.rating.isnan()
+    by_genre = shares[histories.item_index.long()]
+    columns = torch.cat(
+        [
+            torch.stack([torch.ones_like(liked), liked, rated.float(), histories.rating.nan_to_num()], 1),
+            by_genre,
+            by_genre * (liked - base.like_rate)[:, None],
+        ],
+        1,
+    )
+    totals = torch.zeros(len(histories), columns.shape[1], device=columns.device)
+    return totals.index_add_(0, histories.row_index, columns)
+
+
+def user_statistics(totals: Tensor, item_index: Tensor, shares: Tensor, base: Baselines) -> Tensor:
+    """(rows, USER_COLUMNS) for pairs: row r is the history behind `totals[r]` and the item `item_index[r]`."""
+    genres = shares.shape[1]
+    entries, likes = totals[:, 4 : 4 + genres], totals[:, 4 + genres :]
+    count = totals[:, :1]
+    affinity = likes / (entries + GENRE_PRIOR)
+    exposure = (entries - count * base.genre_rates) / (count + PRIOR)
+    of_item = shares[item_index.long()]
+    columns = [_means(totals[:, :4], base), (affinity * of_item).sum(1, keepdim=True)]
+    return torch.cat([*columns, (exposure * of_item).sum(1, keepdim=True)], 1)
+
+
+def without_own(totals: Tensor, item_index: Tensor, shares: Tensor, base: Baselines) -> Tensor:
+    """`totals` (rows, 4 + 2 genres) as they would be without the row's own entry, a like with no rating."""
+    own = torch.zeros_like(totals)
+    of_item = shares[item_index.long()]
+    genres = shares.shape[1]
+    own[:, :2] = 1
+    own[:, 4 : 4 + genres] = of_item
+    own[:, 4 + genres :] = of_item * (1 - base.like_rate)
+    return totals - own
+
+
+def item_statistics(train: Encoded, item_count: int, base: Baselines) -> Tensor:
+    """(item_count, ITEM_COLUMNS) from the whole training part."""
+    rated = ~train.rating.isnan()
+    columns = torch.stack(
+        [torch.ones_like(train.rating), train.liked.float(), rated.float(), train.rating.nan_to_num()], 1
+    )
+    totals = torch.zeros(item_count, 4, device=columns.device)
+    totals.index_add_(0, train.item_index.long(), columns)
+    return _means(totals, base)
+
+
+def ordered_statistics(train: Encoded, shares: Tensor, base: Baselines) -> Tensor:
+    """(rows, USER_COLUMNS + ITEM_COLUMNS) for the training rows, each from what came before it."""
+    columns = []
+    for key in (train.user_index, train.item_index):
+        order = torch.argsort(train.timestamp, stable=True)
+        order = order[torch.argsort(key[order], stable=True)]
+        before = _Before(key[order].long())
+        rated = ~train.rating[order].isnan()
+        totals = [
+            before.count,
+            before(train.liked[order].double()),
+            before(rated.double()),
+            before(train.rating[order].nan_to_num().double()),
+        ]
+        means = _means(torch.stack(totals, 1), base)
+        if key is train.user_index:
+            means = torch.cat([means, _genres_before(before, train, order, shares, base)], 1)
+        columns.append(torch.empty_like(means).index_copy_(0, order, means))
+    return torch.cat(columns, 1)
+
+
+def _genres_before(before: _Before, train: Encoded, order: Tensor, shares: Tensor, base: Baselines) -> Tensor:
+    residual = train.liked[order].double() - base.like_rate
+    items = train.item_index[order].long()
+    affinity, exposure = torch.zeros(2, len(order), device=shares.device)
+    for genre in range(shares.shape[1]):  # one genre at a time: rows x genres would not fit for 100M rows
+        share = shares[items, genre]
+        entries = before(share.double())
+        affinity += share * before(residual * share) / (entries + GENRE_PRIOR)
+        exposure += share * (entries - before.count * base.genre_rates[genre]) / (before.count + PRIOR)
+    return torch.stack([affinity, exposure], 1)
+
+
+class _Before:
+    """Sums over the earlier rows of the same group; rows are sorted by group."""
+
+    def __init__(self, group: Tensor) -> None:
+        positions = torch.arange(len(group), device=group.device)
+        starts = torch.ones_like(group, dtype=torch.bool)
+        starts[1:] = group[1:] != group[:-1]
+        self.first = torch.where(starts, positions, 0).cummax(0).values
+        self.count = (positions - self.first).float()
+
+    def __call__(self, values: Tensor) -> Tensor:
+        total = values.cumsum(0) - values
+        return (total - total[self.first]).float()
+
+
+def _means(totals: Tensor, base: Baselines) -> Tensor:
+    """(rows, 3) from (rows, 4): entries, likes, ratings, their sum."""
+    count, likes, ratings, rating_sum = totals.unbind(1)
+    like_rate = (likes - base.like_rate * count) / (count + PRIOR)
+    mean_rating = (rating_sum - base.mean_rating * ratings) / (ratings + PRIOR)
+    return torch.stack([count.log1p() / 5, like_rate, mean_rating], 1)
