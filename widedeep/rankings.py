@@ -1,0 +1,170 @@
+"""Every test user's list: who is asked, what is kept, what the list ought to hold.
+
+Users are asked for in blocks, so memory does not grow with their number, and a ranker is given the users and
+their histories only: nothing that it is asked depends on the test part's items or labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from widedeep import metrics
+from widedeep.errors import WideDeepError
+from widedeep.histories import Encoded, Histories
+from widedeep.topk import first_rank, top_k
+
+DEPTH = 20  # places of each list that are kept
+BLOCK_SCORES = 2**24  # users x items scored at once: 64 MB of float32
+BLOCK_USERS = 8192  # at most, however small the catalogue
+
+Progress = Callable[[int, int], None]  # (users done, users there are)
+
+
+class Ranker(Protocol):
+    """Anything that orders the catalogue for a user."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:
+        """The higher, the earlier; -inf for what must not be recommended.
+
+        user_index  (users,) int, 0 = unknown
+        histories   row i is the history of user_index[i], empty where nothing is known
+        Returns     (users, item_count) float without NaN; column 0, the unknown item, is ignored
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the lists of the test users ought to hold, on the CPU. Known to the evaluation, never to a ranker.
+
+    key             (users,) int64, ascending: every user of the test part, with or without a relevant item
+    user_index      (users,) int64
+    row, item       (entries,) int64: the relevant items that have an index, sorted by user and item
+    relevant_count  (users,) int64: all relevant items, those without an index too
+    """
+
+    key: Tensor
+    user_index: Tensor
+    row: Tensor
+    item: Tensor
+    relevant_count: Tensor
+
+    @classmethod
+    def of(cls, test: Encoded, test_users: Tensor) -> Targets:
+        """test_users  (rows,) int: one key per distinct user, known or not (see `user_keys`)"""
+        test, test_users = test.to("cpu"), test_users.cpu().long()
+        key, inverse = torch.unique(test_users, return_inverse=True)
+        user_index = torch.zeros_like(key).scatter_(0, inverse, test.user_index.long())
+        if not torch.equal(user_index[inverse], test.user_index.long()):
+            raise ValueError("test_users gives one key to users of different user_index")
+        width = int(test.item_index.max()) + 1 if len(test) else 1
+        row, item = inverse[test.liked], test.item_index[test.liked].long()
+        pair: Tensor = torch.unique((row * width + item)[item > 0])
+        count = torch.bincount(pair // width, minlength=len(key))
+        count += torch.bincount(row[item == 0], minlength=len(key))
+        return cls(key, user_index, pair // width, pair % width, count)
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """The first places of each user's list, and how they fared; on the CPU.
+
+    top         (users, <= DEPTH) int64 item_index, best first, 0 where the candidates ran out
+    hits        (users, <= DEPTH) bool: relevant
+    first_rank  (users,) int64 rank of the best relevant item in the whole list, 0 if none is in it
+    """
+
+    top: Tensor
+    hits: Tensor
+    first_rank: Tensor
+
+
+def user_keys(user_ids: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """One key per distinct user id, known to the model or not.
+
+    user_ids  (rows,) int or str
+    Returns   keys (rows,) int64 from 0, and the ids by key
+    """
+    ids, keys = np.unique(user_ids, return_inverse=True)
+    return torch.from_numpy(keys.astype(np.int64)), ids
+
+
+def rank_users(
+    ranker: Ranker,
+    targets: Targets,
+    histories: Histories,
+    *,
+    item_count: int,
+    warm_count: int,
+    progress: Progress | None = None,
+) -> Rankings:
+    """Ask for every user's list of the items 1 to warm_count, those of the history left out.
+
+    histories  row u is the history of user_index u
+    Raises     WideDeepError: NaN scores
+    """
+    users = len(targets.key)
+    block = max(1, min(BLOCK_USERS, BLOCK_SCORES // item_count))
+    edges = torch.searchsorted(targets.row, torch.arange(0, users + block, block))
+    parts = []
+    for number, start in enumerate(range(0, users, block)):
+        entries = slice(int(edges[number]), int(edges[number + 1]))
+        user_index = targets.user_index[start : start + block].to(histories.offsets.device)
+        seen = histories.take(user_index)
+        scores = _candidate_scores(ranker, user_index, seen, item_count, warm_count)
+        parts.append(_look_up(scores, targets.row[entries] - start, targets.item[entries]))
+        if progress:
+            progress(min(start + block, users), users)
+    return Rankings(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def _candidate_scores(
+    ranker: Ranker, user_index: Tensor, seen: Histories, item_count: int, warm_count: int
+) -> Tensor:
+    """(users, warm_count + 1), -inf where an item is no candidate."""
+    with torch.no_grad():
+        scores = ranker.rank_scores(user_index, seen)
+    if scores.shape != (len(user_index), item_count):
+        raise ValueError(
+            f"{ranker.name} gave scores of shape {tuple(scores.shape)}, "
+            f"expected {(len(user_index), item_count)}"
+        )
+    scores = scores[:, : warm_count + 1].float().clone()
+    scores[:, 0] = -torch.inf
+    catalogued = seen.where(seen.item_index <= warm_count).to(scores.device)
+    scores[catalogued.row_index, catalogued.item_index.long()] = -torch.inf
+    if scores.isnan().any():
+        raise WideDeepError(
+            f"{ranker.name} scored {int(scores.isnan().any(1).sum())} of {len(scores)} users with NaN. "
+            "Its training diverged: lower the learning rate, or look for NaN in its weights."
+        )
+    return scores
+
+
+def _look_up(scores: Tensor, row: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The top, hits and first_rank of a block of users; row, item (entries,): their relevant items."""
+    width = scores.shape[1]
+    row, item = row.to(scores.device), item.to(scores.device)
+    row, item = row[item < width], item[item < width]
+    values, top = top_k(scores, DEPTH)
+    code = top + torch.arange(len(top), device=top.device)[:, None] * width
+    listed = values > -torch.inf
+    hits = torch.isin(code, row * width + item) & listed
+    return top.where(listed, 0).cpu(), hits.cpu(), first_rank(scores, row, item).cpu()
+
+
+def mean_ndcg(
+    ranker: Ranker, targets: Targets, histories: Histories, *, item_count: int, warm_count: int, k: int = 10
+) -> float:
+    """The mean NDCG@k alone, for choosing among models on the validation part; NaN without relevant items."""
+    found = rank_users(ranker, targets, histories, item_count=item_count, warm_count=warm_count)
+    return float(metrics.ndcg_at_k(found.hits, targets.relevant_count, k).nanmean())
