@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from boards import small_config
+
+from widedeep import Recommender
+from widedeep.choices import choose_calibration, choose_recency, choose_shares, level
+from widedeep.datasets import Dataset
+from widedeep.features import FeatureProcessor, ItemTable, Vocabulary
+from widedeep.histories import Encoded, Histories
+from widedeep.model import WideDeepNet
+from widedeep.objectives import LikeObjective, ranking_targets
+from widedeep.split import Split
+from widedeep.wide import ItemWeights
+
+CPU = torch.device("cpu")
+
+
+def objective(trained: Recommender, parts: Split) -> LikeObjective:
+    train, validation = (trained.processor.encode(part) for part in (parts.train, parts.validation))
+    validation.liked[::5] = ~validation.liked[::5]  # or else all could be told apart, at an infinite scale
+    return LikeObjective(trained.config, trained.net, train, trained.histories, validation, CPU)
+
+
+def test_level_brings_the_mean_probability_to_the_like_rate(board: Dataset, board_split: Split) -> None:
+    trained, _ = Recommender.fit(small_config(), board, board_split.train, board_split.validation)
+    like = objective(trained, board_split)
+    with torch.no_grad():
+        trained.net.like.linear.bias += 1.5
+    level(trained.net, like)
+    logits, liked = like.training_logits()
+    assert math.isclose(float(logits.sigmoid().mean()), float(liked.mean()), abs_tol=1e-4)
+
+
+def test_calibration_is_the_best_scale_and_shift(board: Dataset, board_split: Split) -> None:
+    trained, _ = Recommender.fit(small_config(), board, board_split.train, board_split.validation)
+    like = objective(trained, board_split)
+
+    def loss() -> float:
+        logits, liked = like.validation_logits()
+        return float(torch.nn.functional.binary_cross_entropy_with_logits(logits, liked))
+
+    trained.net.calibration.copy_(torch.tensor([1.0, 0.0]))
+    before = loss()
+    choose_calibration(trained.net, like)
+    scale, shift = trained.net.calibration.tolist()
+    best = loss()
+    assert best < before
+    for wrong in ((scale * 1.2, shift), (scale * 0.8, shift), (scale, shift + 0.2), (scale, shift - 0.2)):
+        trained.net.calibration.copy_(torch.tensor(wrong))
+        assert loss() > best
+
+
+def walks(shuffled: bool) -> tuple[Encoded, Encoded]:
+    """400 users walk along a line of 60 items and like where they are; or the same likes in random order."""
+    torch.manual_seed(0)
+    items = torch.stack([torch.arange(start, start + 12) for start in torch.randint(1, 48, (400,)).tolist()])
+    if shuffled:
+        items = items.gather(1, torch.rand(400, 12).argsort(1))
+    users = torch.arange(1, 401)[:, None].expand(400, 12)
+    times = torch.arange(12).expand(400, 12)
+
+    def encoded(columns: slice) -> Encoded:
+        user, item, time = (part[:, columns].reshape(-1) for part in (users, items, times))
+        return Encoded(
+            user.int(),
+            item.int(),
+            torch.full(user.shape, 5.0),
+            torch.ones(user.shape, dtype=torch.bool),
+            time,
+        )
+
+    return encoded(slice(0, 10)), encoded(slice(10, 12))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_recency_is_chosen_where_the_order_tells_something(shuffled: bool) -> None:
+    train, validation = walks(shuffled)
+    table = ItemTable([""] * 61, [], torch.zeros(61, 0, dtype=torch.bool), torch.zeros(61, dtype=torch.int32))
+    processor = FeatureProcessor(
+        Vocabulary(np.arange(1, 401)), Vocabulary(np.arange(1, 61)), 60, table, torch.zeros(401, 0), [], 4.0
+    )
+    net = WideDeepNet.for_data(small_config().model, processor, train).eval()
+    histories = Histories.from_encoded(train, 401)
+    net.wide = ItemWeights.fit(histories, 61, 1.0)
+    net.deep_share.fill_(0.0)
+    choose_recency(net, ranking_targets(validation, 0), histories)
+    assert (float(net.recency) > 0) != shuffled
+
+
+def test_a_deep_side_of_noise_gets_no_share(board: Dataset, board_split: Split) -> None:
+    trained, _ = Recommender.fit(small_config(), board, board_split.train, board_split.validation)
+    torch.manual_seed(0)
+    for parameter in trained.net.deep.parameters():
+        torch.nn.init.normal_(parameter)
+    validation = trained.processor.encode(board_split.validation)
+    with torch.no_grad():
+        choose_shares(trained.net, ranking_targets(validation, 0), trained.histories)
+    noise = float(trained.net.deep_share) * (1 - float(trained.net.factor_share))
+    assert noise <= 0.2

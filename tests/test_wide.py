@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from widedeep import wide as wide_module
+from widedeep.histories import Histories
+from widedeep.wide import ItemWeights
+
+
+def random_histories(users: int, items: int, share: float, seed: int = 0) -> tuple[Histories, torch.Tensor]:
+    """Histories and the same as a dense matrix; column 0 and one more column are empty."""
+    torch.manual_seed(seed)
+    dense = torch.rand(users, items) < share
+    dense[:, 0] = dense[:, items // 2] = False
+    rows = [row.nonzero().squeeze(1).tolist() for row in dense]
+    histories = Histories.from_lists(
+        rows, [[True] * len(row) for row in rows], [[5.0] * len(row) for row in rows]
+    )
+    return histories, dense.double()
+
+
+def closed_form(dense: torch.Tensor, l2: float, dropout: float, exponent: float) -> torch.Tensor:
+    """The definition, written out with an inverse in double precision."""
+    weight = dense.sum(1).clamp(min=1) ** -exponent
+    gram = dense.T @ (weight[:, None] * dense)
+    noisy = gram + torch.diag(l2 + dropout / (1 - dropout) * gram.diagonal())
+    inverse = torch.linalg.inv(noisy)
+    return (-inverse / inverse.diagonal()).fill_diagonal_(0)
+
+
+@pytest.mark.parametrize(("users", "items"), [(200, 30), (25, 60)])
+@pytest.mark.parametrize(("dropout", "exponent"), [(0.0, 0.0), (0.3, 0.4)])
+def test_scores_are_those_of_the_definition(users: int, items: int, dropout: float, exponent: float) -> None:
+    histories, dense = random_histories(users, items, 0.2)
+    fitted = ItemWeights.fit(histories, items, 5.0, dropout, exponent)
+    assert fitted.is_product == (users < items)
+    expected = dense @ closed_form(dense, 5.0, dropout, exponent)
+    torch.testing.assert_close(fitted.scores(histories).double(), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_entries_can_be_weighted() -> None:
+    histories, dense = random_histories(50, 20, 0.3)
+    fitted = ItemWeights.fit(histories, 20, 5.0)
+    torch.testing.assert_close(
+        fitted.scores(histories, torch.full((len(histories.item_index),), 0.5)), fitted.scores(histories) / 2
+    )
+    assert dense.any()
+
+
+@pytest.mark.parametrize("users", [200, 10])
+def test_survives_a_state_dict(users: int) -> None:
+    histories, _ = random_histories(users, 30, 0.2)
+    fitted = ItemWeights.fit(histories, 30, 5.0)
+    restored = ItemWeights(30)
+    restored.load_state_dict(fitted.state_dict())
+    assert torch.equal(restored.scores(histories), fitted.scores(histories))
+
+
+def test_only_the_most_frequent_items_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    histories, dense = random_histories(200, 30, 0.2)
+    monkeypatch.setattr(wide_module, "ITEM_LIMIT", 8)
+    fitted = ItemWeights.fit(histories, 30, 5.0)
+    counts = dense.sum(0)
+    assert len(fitted.items) == 8
+    assert counts[fitted.items].min() >= counts.sort(descending=True).values[7]
+    assert (fitted.scores(histories) != 0).any(0).sum() <= 8
+
+
+def test_nothing_in_the_histories_gives_zeros() -> None:
+    empty = Histories.from_lists([[], []], [[], []], [[], []])
+    assert ItemWeights.fit(empty, 5, 1.0).scores(empty).tolist() == [[0.0] * 5] * 2

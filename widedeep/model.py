@@ -1,0 +1,295 @@
+"""WideDeepNet: one network, two questions.
+
+"Which items next?"         rank_scores(): scores over the whole catalogue, from the history
+"Would this user like it?"  like_logits(): one logit for a pair of user and item
+
+Wide & Deep (Cheng et al. 2016, arXiv 1606.07792): the wide side memorises crosses of features, the deep side
+generalises through embeddings. In the ranking the wide side is a weight for every pair (item in the history,
+candidate); the deep side is an autoencoder of the history (Liang et al. 2018, arXiv 1802.05814, without the
+sampling) whose item vectors also read genres and year, beside low-rank item vectors from least squares. In
+the like head the wide side is linear in the user, the item and their statistics; the deep side is a multilayer
+perceptron over embeddings and features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from widedeep.config import ModelConfig
+from widedeep.factors import ItemFactors
+from widedeep.features import FeatureProcessor
+from widedeep.histories import Encoded, Histories
+from widedeep.statistics import (
+    ITEM_COLUMNS,
+    USER_COLUMNS,
+    Baselines,
+    genre_shares,
+    item_statistics,
+    user_statistics,
+    user_totals,
+    without_own,
+)
+from widedeep.wide import ItemWeights
+
+UNKNOWN_SHARE = 0.05  # of the training rows show the unknown user, and of the others the unknown item
+
+
+class HistoryAutoencoder(nn.Module):
+    """The deep side of the ranking: history -> tanh layer -> user vector . item vectors."""
+
+    def __init__(self, config: ModelConfig, item_count: int, item_columns: int, user_columns: int) -> None:
+        super().__init__()
+        self.read = nn.EmbeddingBag(item_count, config.ranking_hidden, mode="sum", include_last_offset=True)
+        self.read_user = nn.Parameter(torch.zeros(user_columns, config.ranking_hidden))
+        self.project = nn.Linear(config.ranking_hidden, config.ranking_dim)
+        self.item_vectors = nn.Parameter(torch.empty(item_count, config.ranking_dim))
+        self.item_features = nn.Linear(item_columns, config.ranking_dim, bias=False)
+        self.item_bias = nn.Parameter(torch.zeros(item_count))
+        bound = (6 / (item_count + config.ranking_hidden)) ** 0.5
+        nn.init.uniform_(self.read.weight, -bound, bound)
+        nn.init.normal_(self.item_vectors, std=0.02)
+
+    def user_vectors(self, histories: Histories, weights: Tensor, user_features: Tensor) -> Tensor:
+        """(histories, ranking_dim) from the liked entries that are there.
+
+        weights  (entries,) how much each counts; scaled to unit length within a history
+        """
+        squares = weights.new_zeros(len(histories)).index_add_(0, histories.row_index, weights.square())
+        scale = weights * squares.clamp(min=1e-12).rsqrt()[histories.row_index]
+        read = self.read(histories.item_index.long(), histories.offsets, per_sample_weights=scale)
+        projected: Tensor = self.project(torch.tanh(read + user_features @ self.read_user))
+        return projected
+
+    def candidate_vectors(self, item_features: Tensor) -> Tensor:
+        """(item_count, ranking_dim); the same for every user, so a server computes them once."""
+        vectors: Tensor = self.item_vectors + self.item_features(item_features)
+        return vectors
+
+    def forward(
+        self, histories: Histories, weights: Tensor, user_features: Tensor, item_features: Tensor
+    ) -> Tensor:
+        """(histories, item_count) logits of a softmax over the catalogue."""
+        users = self.user_vectors(histories, weights, user_features)
+        return torch.addmm(self.item_bias, users, self.candidate_vectors(item_features).T)
+
+
+class LikeHead(nn.Module):
+    """Wide & Deep on a pair: linear features beside a multilayer perceptron, one logit out."""
+
+    def __init__(self, config: ModelConfig, user_count: int, item_count: int, columns: int) -> None:
+        super().__init__()
+        self.user = nn.Embedding(user_count, config.embedding_dim)
+        self.item = nn.Embedding(item_count, config.embedding_dim)
+        self.user_bias = nn.Embedding(user_count, 1)
+        self.item_bias = nn.Embedding(item_count, 1)
+        self.linear = nn.Linear(columns, 1)
+        widths = (2 * config.embedding_dim + columns, *config.hidden)
+        layers: list[nn.Module] = []
+        for width, following in pairwise(widths):
+            layers += [nn.Linear(width, following), nn.ReLU(), nn.Dropout(config.dropout)]
+        self.perceptron = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        for embedding in (self.user, self.item):
+            nn.init.normal_(embedding.weight, std=0.05)
+        for bias in (self.user_bias, self.item_bias):
+            nn.init.zeros_(bias.weight)
+
+    def embeddings(self) -> list[Tensor]:
+        """The parameters that belong to single users and items."""
+        return [table.weight for table in (self.user, self.item, self.user_bias, self.item_bias)]
+
+    def forward(self, user_index: Tensor, item_index: Tensor, features: Tensor) -> Tensor:
+        """(rows,) logits.  user_index, item_index (rows,) int;  features (rows, columns)"""
+        deep = self.perceptron(torch.cat([self.user(user_index), self.item(item_index), features], 1))
+        wide = self.linear(features) + self.user_bias(user_index) + self.item_bias(item_index)
+        logits: Tensor = (wide + deep).squeeze(1)
+        return logits
+
+
+class WideDeepNet(nn.Module):
+    """The network, with the tables that it reads; see the module's text.
+
+    All that differs between data sets is in its buffers, so a state_dict is the whole model.
+    """
+
+    name: str = "widedeep"
+    item_features: Tensor  # (item_count, columns)
+    user_features: Tensor  # (user_count, columns), possibly none
+    genre_shares: Tensor  # (item_count, genres)
+    item_statistics: Tensor  # (item_count, ITEM_COLUMNS)
+    popularity: Tensor  # (item_count,) likes in the training part
+    base: Tensor  # (2,) like rate and mean rating of the training part
+    genre_rates: Tensor  # (genres,) mean share of each genre in the training part
+    deep_share: Tensor  # () the deep side's share of the ranking score, 0 to 1
+    factor_share: Tensor  # () the low-rank part's share of the deep share, 0 to 1
+    likes_only: Tensor  # () bool: the ranking reads what was liked, else all of a history
+    recency: Tensor  # () an entry of a history weighs place ** -recency, the latest has place 1
+    calibration: Tensor  # (2,) scale and shift of the like logit
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        item_features: Tensor,
+        user_features: Tensor,
+        genres: Tensor,
+        warm_count: int,
+    ) -> None:
+        """item_features (item_count, any)  user_features (user_count, any)  genres (item_count, any) bool"""
+        super().__init__()
+        item_count, user_count = len(item_features), len(user_features)
+        self.config = config
+        self.item_count = item_count
+        self.user_count = user_count
+        self.warm_count = warm_count  # items 1 to warm_count have interactions, later ones only features
+        self.wide = ItemWeights(item_count)
+        self.factors = ItemFactors(item_count)
+        self.deep = HistoryAutoencoder(config, item_count, item_features.shape[1], user_features.shape[1])
+        columns = USER_COLUMNS + ITEM_COLUMNS + item_features.shape[1] + user_features.shape[1]
+        self.like = LikeHead(config, user_count, item_count, columns)
+        self.register_buffer("item_features", item_features.float())
+        self.register_buffer("user_features", user_features.float())
+        self.register_buffer("genre_shares", genre_shares(genres))
+        self.register_buffer("item_statistics", torch.zeros(item_count, ITEM_COLUMNS))
+        self.register_buffer("popularity", torch.zeros(item_count))
+        self.register_buffer("base", torch.tensor([0.5, 0.0]))
+        self.register_buffer("genre_rates", torch.zeros(genres.shape[1]))
+        self.register_buffer("deep_share", torch.tensor(0.5))
+        self.register_buffer("factor_share", torch.tensor(0.0))
+        self.register_buffer("likes_only", torch.tensor(True))
+        self.register_buffer("recency", torch.tensor(0.0))
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+
+    @classmethod
+    def for_data(cls, config: ModelConfig, processor: FeatureProcessor, train: Encoded) -> WideDeepNet:
+        """A fresh network for this data, its counts and means taken from `train`, on the CPU."""
+        table = processor.item_table
+        net = cls(config, table.features(), processor.user_features, table.genres, processor.warm_count)
+        base = Baselines.of(train, net.genre_shares)
+        net.base = torch.tensor([base.like_rate, base.mean_rating])
+        net.genre_rates = base.genre_rates
+        net.item_statistics = item_statistics(train, net.item_count, base)
+        liked = train.item_index[train.liked & (train.item_index > 0)]
+        net.popularity = torch.bincount(liked, minlength=net.item_count).float()
+        with torch.no_grad():  # start from the popularity, not from a flat catalogue
+            net.deep.item_bias.copy_((net.popularity + 0.5).log())
+        return net
+
+    @classmethod
+    def from_state(
+        cls, config: ModelConfig, warm_count: int, genres: Tensor, state: Mapping[str, Any]
+    ) -> WideDeepNet:
+        """The network whose state_dict `state` is, on the CPU."""
+        net = cls(config, state["item_features"], state["user_features"], genres, warm_count)
+        net.load_state_dict(dict(state))
+        return net.eval()
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    def baselines(self) -> Baselines:
+        like_rate, mean_rating = self.base.tolist()
+        return Baselines(like_rate, mean_rating, self.genre_rates)
+
+    def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:
+        """(histories, item_count): the ranking score of every item.
+
+        user_index  (histories,) int, 0 for a user who is not in the training data
+        histories   theirs, in the same order; a history without likes is ranked by popularity
+
+        Both sides are standardised over the items with interactions, then mixed by `deep_share`.
+        """
+        liked, weights = self.read(histories)
+        share = float(self.deep_share)
+        scores = torch.zeros(len(histories), self.item_count, device=self.device)
+        if share < 1:
+            scores += (1 - share) * self._standardise(self.wide.scores(liked, weights))
+        if share > 0:
+            scores += self.deep_part(user_index, liked, weights)
+        return torch.where((liked.lengths > 0)[:, None], scores, self._standardise(self.popularity[None]))
+
+    def read(self, histories: Histories) -> tuple[Histories, Tensor]:
+        """What the ranking reads of histories, and (entries,) how much each entry of it counts."""
+        read = (histories.only_liked() if bool(self.likes_only) else histories).latest(
+            self.config.history_length
+        )
+        return read, read.recency_weights(float(self.recency))
+
+    def deep_part(self, user_index: Tensor, liked: Histories, weights: Tensor) -> Tensor:
+        """(histories, item_count): what the deep side adds to the ranking score.  liked, weights  as of `read`"""
+        share = float(self.factor_share)
+        scores = torch.zeros(len(liked), self.item_count, device=self.device)
+        if share > 0:
+            scores += share * self._standardise(self.factors.scores(liked, weights))
+        if share < 1:
+            deep = self.deep(liked, weights, self.user_features[user_index.long()], self.item_features)
+            scores += (1 - share) * self._standardise(deep.float())
+        return float(self.deep_share) * scores
+
+    def wide_contributions(self, liked: Histories, weights: Tensor, item_index: Tensor) -> Tensor:
+        """(entries, items): what each entry adds to the wide side's part of the ranking scores, before centring.
+
+        liked, weights  of a single history, as of `read`
+        item_index      (items,) int
+        """
+        _, spread = self._moments(self.wide.scores(liked, weights))
+        scale = (1 - float(self.deep_share)) / spread
+        return self.wide.contributions(liked, item_index, weights) * scale
+
+    def _standardise(self, scores: Tensor) -> Tensor:
+        mean, spread = self._moments(scores)
+        return (scores - mean) / spread
+
+    def _moments(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """(histories, 1) each: mean and standard deviation over the items with interactions."""
+        warm = scores[:, 1 : self.warm_count + 1]
+        mean = warm.mean(1, keepdim=True)
+        return mean, (warm - mean).square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+
+    def totals(self, histories: Histories) -> Tensor:
+        """(histories, any): sums over each history, for `pair_statistics`."""
+        return user_totals(histories, self.genre_shares, self.baselines())
+
+    def pair_statistics(self, totals: Tensor, item_index: Tensor, own: Tensor | None = None) -> Tensor:
+        """(rows, USER_COLUMNS + ITEM_COLUMNS)
+
+        totals  (rows, any) of each row's history
+        own     (rows,) bool: the history holds the item itself, as a like, which has to be left out
+        """
+        if own is not None:
+            left = without_own(totals, item_index, self.genre_shares, self.baselines())
+            totals = torch.where(own[:, None], left, totals)
+        of_users = user_statistics(totals, item_index, self.genre_shares, self.baselines())
+        return torch.cat([of_users, self.item_statistics[item_index.long()]], 1)
+
+    def like_features(self, user_index: Tensor, item_index: Tensor, statistics: Tensor) -> Tensor:
+        """(rows, columns) of the like head; statistics (rows, USER_COLUMNS + ITEM_COLUMNS)"""
+        items, users = item_index.long(), user_index.long()
+        return torch.cat([statistics, self.item_features[items], self.user_features[users]], 1)
+
+    def like_logits(
+        self, user_index: Tensor, item_index: Tensor, rows: Tensor, histories: Histories
+    ) -> Tensor:
+        """(rows,) calibrated logits of P(like).
+
+        user_index  (rows,) int, 0 unknown      item_index  (rows,) int, 0 unknown
+        rows        (rows,) int: which of `histories` is the user's
+        """
+        statistics = self.pair_statistics(self.totals(histories)[rows.long()], item_index)
+        known_item = torch.where(item_index <= self.warm_count, item_index, 0)  # cold items: features alone
+        logits = self.like(user_index, known_item, self.like_features(user_index, item_index, statistics))
+        calibrated: Tensor = logits * self.calibration[0] + self.calibration[1]
+        return calibrated
+
+    def training_like_logits(self, user_index: Tensor, item_index: Tensor, statistics: Tensor) -> Tensor:
+        """(rows,) uncalibrated logits; hides some users and items, so that the unknown ones are learnt."""
+        features = self.like_features(user_index, item_index, statistics)
+        hide = torch.rand(2, len(user_index), device=self.device) < UNKNOWN_SHARE
+        shown_user = user_index.masked_fill(hide[0], 0)
+        shown_item = item_index.masked_fill(hide[1], 0)
+        logits: Tensor = self.like(shown_user, shown_item, features)
+        return logits

@@ -1,0 +1,237 @@
+"""fit(): the wide side in closed form, then each head by gradient, with early stopping.
+
+The heads are trained one after the other, each by an objective of its own: they share the network's tables,
+not a loss. With a validation part a fit also makes the choices that only held-out data can make (epochs, the
+deep side's share, calibration) and returns them as `Chosen`; a later fit on more data takes them over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from widedeep.checkpoint import Checkpoint
+from widedeep.choices import DEEP_SHARES, FACTOR_SHARES, choose_calibration, choose_shares, level
+from widedeep.closed_form import ClosedForm, default, fit_and_choose, fit_with
+from widedeep.config import Config, ModelConfig
+from widedeep.device import autocast, resolve_device, resolve_precision
+from widedeep.errors import EmptyDataError, TrainingError
+from widedeep.features import FeatureProcessor
+from widedeep.histories import Encoded, Histories
+from widedeep.model import WideDeepNet
+from widedeep.objectives import LikeObjective, Objective, RankingObjective, ranking_targets
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What validation decided."""
+
+    ranking_epochs: int
+    like_epochs: int
+    deep_share: float
+    factor_share: float
+    closed_form: ClosedForm
+    calibration: tuple[float, float] = (1.0, 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **dataclasses.asdict(self),
+            "closed_form": self.closed_form.to_dict(),
+            "calibration": list(self.calibration),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Chosen:
+        scale, shift = values["calibration"]
+        return cls(
+            int(values["ranking_epochs"]),
+            int(values["like_epochs"]),
+            float(values["deep_share"]),
+            float(values["factor_share"]),
+            ClosedForm.from_dict(values["closed_form"]),
+            (float(scale), float(shift)),
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a fit is.  head: wide, ranking or like;  done of total batches;  metrics at an epoch's end."""
+
+    head: str
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained network, what was chosen, a row per epoch, and the validation metrics (empty without)."""
+
+    net: WideDeepNet
+    chosen: Chosen
+    curves: list[dict[str, Any]]
+    validation: dict[str, float]
+
+
+def fit(
+    config: Config,
+    processor: FeatureProcessor,
+    train: Encoded,
+    validation: Encoded | None = None,
+    *,
+    chosen: Chosen | None = None,
+    progress: Progress | None = None,
+    stage: str = "fit",
+) -> FitResult:
+    """Train a WideDeepNet.
+
+    validation  held out: early stopping, and the choices. Without it the epochs of `chosen`, else of the config
+    progress    called at every batch and epoch; may raise to end the training
+    stage       names the checkpoint file when one recipe is fitted several times
+    Raises      EmptyDataError: no likes to learn from; TrainingError: the loss is not finite
+    """
+    if not bool(train.liked.any()):
+        raise EmptyDataError(
+            f"None of the {len(train)} training interactions is liked (rating >= {config.data.like_threshold:g}). "
+            "Lower like_threshold."
+        )
+    if validation is not None and not bool(validation.liked.any()):
+        raise EmptyDataError(
+            f"None of the {len(validation)} validation interactions is liked. Enlarge validation_fraction."
+        )
+    report = progress or (lambda _step: None)
+    device = resolve_device(config.train.device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.train.seed)
+        net = WideDeepNet.for_data(config.model, processor, train).to(device)
+        histories = Histories.from_encoded(train, processor.user_count).to(device)
+        held_out = None if validation is None else validation.to(device)
+        targets = None if held_out is None else ranking_targets(held_out, config.train.seed)
+        report(Step("wide", 0, 1, 0, 1))
+        if chosen is None and targets is not None:
+            closed_form = fit_and_choose(net, histories, targets, config.model, config.train.seed)
+        else:
+            closed_form = chosen.closed_form if chosen else default(config.model)
+            fit_with(net, histories, closed_form, config.train.seed)
+        report(Step("wide", 1, 1, 1, 1))
+        _set_shares(net, config.model, chosen)
+        ranking = RankingObjective(config, net, histories, targets, device)
+        like = LikeObjective(config, net, train, histories, held_out, device)
+        checkpoint = Checkpoint.of(config, train, stage)
+        curves: list[dict[str, Any]] = []
+        epochs = {}
+        for objective, limit in (
+            (ranking, chosen.ranking_epochs if chosen else config.train.ranking_epochs),
+            (like, chosen.like_epochs if chosen else config.train.epochs),
+        ):
+            rows, best = _train_head(config, net, objective, limit, device, report, checkpoint)
+            curves += rows
+            epochs[objective.head] = best
+    net.eval()
+    level(net, like)
+    found = {}
+    if targets is not None:
+        if chosen is None:
+            model = config.model
+            choose_shares(
+                net,
+                targets,
+                histories,
+                DEEP_SHARES if model.deep_share is None else (model.deep_share,),
+                FACTOR_SHARES if model.factor_share is None else (model.factor_share,),
+            )
+            choose_calibration(net, like)
+        found = {**ranking.validate(), **like.validate()}
+    if chosen:
+        net.calibration.copy_(torch.tensor(chosen.calibration))
+    scale, shift = net.calibration.tolist()
+    decided = Chosen(
+        epochs["ranking"],
+        epochs["like"],
+        round(float(net.deep_share), 6),
+        round(float(net.factor_share), 6),
+        closed_form,
+        (scale, shift),
+    )
+    return FitResult(net, decided, curves, found)
+
+
+def _set_shares(net: WideDeepNet, config: ModelConfig, chosen: Chosen | None) -> None:
+    """As chosen or asked for; halves where it is still to be chosen."""
+    deep = chosen.deep_share if chosen else config.deep_share
+    factor = chosen.factor_share if chosen else config.factor_share
+    net.deep_share.fill_(0.5 if deep is None else deep)
+    net.factor_share.fill_(0.5 if factor is None else factor)
+
+
+def _train_head(
+    config: Config,
+    net: WideDeepNet,
+    objective: Objective,
+    epochs: int,
+    device: torch.device,
+    report: Progress,
+    checkpoint: Checkpoint,
+) -> tuple[list[dict[str, Any]], int]:
+    """Train one head for at most `epochs`; the curves, and the epochs that the kept weights saw."""
+    dtype = resolve_precision(config.train.precision, device)
+    optimizer = torch.optim.Adam(
+        objective.parameter_groups(), lr=config.train.learning_rate, fused=device.type in ("cpu", "cuda")
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    state = checkpoint.restore(objective.head, net, optimizer, scaler)
+    total = len(objective.batches)
+    if total == 0:
+        return [], 0
+    for epoch in range(state.epoch + 1, epochs + 1):
+        if state.stopped:
+            break
+        torch.manual_seed(_epoch_seed(config.train.seed, objective.head, epoch))
+        net.train()
+        loss_sum = torch.zeros((), device=device)
+        for number, batch in enumerate(objective.batches, 1):
+            for group in optimizer.param_groups:
+                group["lr"] = config.train.learning_rate * objective.rate((number - 1) / total)
+            with autocast(device, dtype):
+                loss = objective.loss(batch)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+            loss_sum += loss.detach()
+            report(Step(objective.head, epoch, epochs, number, total))
+        net.eval()
+        metrics = {"train_loss": float(loss_sum) / total, **objective.validate()}
+        if not math.isfinite(metrics["train_loss"]):
+            raise TrainingError(
+                f"The {objective.head} head's loss became {metrics['train_loss']} in epoch {epoch}. "
+                f"Lower learning_rate (now {config.train.learning_rate:g}), or use precision=fp32."
+            )
+        state.curves.append({"head": objective.head, "epoch": epoch, **metrics})
+        state.epoch = epoch
+        quality = objective.quality(metrics)
+        if quality is None or quality > state.best_quality:
+            state.best_epoch, state.best_quality = epoch, -math.inf if quality is None else quality
+            state.best = None if quality is None else objective.snapshot()
+        state.stopped = quality is not None and epoch - state.best_epoch >= objective.patience
+        last = state.stopped or epoch == epochs
+        report(Step(objective.head, epoch, epochs, total, total, metrics))
+        checkpoint.save(objective.head, net, optimizer, scaler, state, force=last)
+    if state.best is not None:
+        objective.restore(state.best)
+    return state.curves, state.best_epoch
+
+
+def _epoch_seed(seed: int, head: str, epoch: int) -> int:
+    """Every epoch starts from a seed of its own, so a resumed training goes on as if never stopped."""
+    return (seed * 1_000_003 + epoch * 2 + (head == "like")) % 2**63

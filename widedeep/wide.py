@@ -1,0 +1,177 @@
+"""The wide part: item x item crosses of the history, fitted in closed form."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from widedeep.histories import Histories
+
+ITEM_LIMIT = 20_000  # items² floats are held while the crosses are fitted: 1.6 GB at the limit
+
+
+class ItemWeights(nn.Module):
+    """A weight for every pair (item in the history, candidate item), zero on the diagonal.
+
+    With X the (users, items) matrix of the histories, D = diag(n_u ** -user_exponent) over the users'
+    history lengths, G = X'DX and P = (G + l2 I + dropout / (1 - dropout) diag G)^-1, the weights are
+    B = -P / diag(P) with the diagonal set to zero. `dropout = user_exponent = 0` is EASE (Steck 2019,
+    arXiv 1905.03375); `dropout` is EDLAE's (Steck 2020, NeurIPS).
+
+    Only items that occur in a history have weights; above ITEM_LIMIT of them, only the most frequent. With
+    fewer users than such items the same weights are kept as the product of a sparse (items, users) and a
+    dense (users, items) matrix, by the Woodbury identity: exact, and smaller by users / items.
+    """
+
+    items: Tensor  # (active,) int64: item_index of each active item
+    weights: Tensor  # (active, active), or (users, active) in the product form
+    diagonal: Tensor  # (active,) what the product form has to take off for an item's own presence
+    left_offsets: Tensor  # (users + 1,) the product form's sparse factor, by user
+    left_items: Tensor  # (entries,) int32: position among the active items
+    left_values: Tensor  # (entries,)
+
+    def __init__(self, item_count: int) -> None:
+        super().__init__()
+        self.item_count = item_count
+        self.register_buffer("items", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("weights", torch.zeros(0, 0))
+        self.register_buffer("diagonal", torch.zeros(0))
+        self.register_buffer("left_offsets", torch.zeros(1, dtype=torch.int64))
+        self.register_buffer("left_items", torch.zeros(0, dtype=torch.int32))
+        self.register_buffer("left_values", torch.zeros(0))
+
+    @property
+    def is_product(self) -> bool:
+        return len(self.left_offsets) > 1
+
+    @classmethod
+    def fit(
+        cls,
+        histories: Histories,
+        item_count: int,
+        l2: float,
+        dropout: float = 0.0,
+        user_exponent: float = 0.0,
+    ) -> ItemWeights:
+        """Fit on all entries of `histories` (pass `only_liked()` to fit on likes).
+
+        l2  ridge, in interactions
+        """
+        wide = cls(item_count).to(histories.offsets.device)
+        counts = torch.bincount(histories.item_index, minlength=item_count)
+        active = counts.argsort(descending=True, stable=True)[:ITEM_LIMIT]
+        wide.items = active[counts[active] > 0].sort().values
+        position = counts.new_full((item_count,), -1)
+        position[wide.items] = torch.arange(len(wide.items), device=position.device)
+        local = Histories(
+            histories.offsets,
+            position[histories.item_index.long()].int(),
+            histories.rating,
+            histories.liked,
+        )
+        local = local.where(local.item_index >= 0)
+        local = local.take((local.lengths > 0).nonzero().squeeze(1))
+        if len(local) == 0:
+            return wide
+        user_weight = local.lengths.float() ** -user_exponent  # (users,)
+        fit = wide._fit_product if len(local) < len(wide.items) else wide._fit_dense
+        fit(local, user_weight, l2, dropout / (1 - dropout))
+        return wide
+
+    def _fit_dense(self, local: Histories, user_weight: Tensor, l2: float, noise: float) -> None:
+        size = len(self.items)
+        gram = torch.zeros(size, size, device=user_weight.device)
+        block = max(1, 2**26 // size)
+        for start in range(0, len(local), block):
+            rows = torch.arange(start, min(start + block, len(local)), device=user_weight.device)
+            part = local.take(rows).multi_hot(size) * user_weight[rows, None].sqrt()
+            gram.addmm_(part.T, part)
+        diagonal = gram.diagonal()
+        diagonal += l2 + noise * diagonal
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        weights = inverse / -inverse.diagonal()
+        weights.fill_diagonal_(0)
+        self.weights = weights
+
+    def _fit_product(self, local: Histories, user_weight: Tensor, l2: float, noise: float) -> None:
+        size = len(self.items)
+        scaled = local.multi_hot(size) * user_weight[:, None].sqrt()  # X~ = D^1/2 X
+        ridge = l2 + noise * scaled.square().sum(0)  # (active,)
+        inner = (scaled / ridge) @ scaled.T
+        inner.diagonal().add_(1)
+        right = torch.cholesky_solve(scaled, torch.linalg.cholesky(inner))  # M X~
+        own = (scaled * right).sum(0) / ridge
+        right /= 1 - own
+        self.weights = right
+        self.diagonal = own / (1 - own)
+        self.left_offsets = local.offsets
+        self.left_items = local.item_index
+        self.left_values = user_weight.sqrt()[local.row_index] / ridge[local.item_index.long()]
+
+    def scores(self, histories: Histories, values: Tensor | None = None) -> Tensor:
+        """(histories, item_count): the sum of the crosses of each history with each item.
+
+        values  (entries,) the weight of each entry of the histories; 1 if not given
+        """
+        out = torch.zeros(len(histories), self.item_count, device=self.weights.device)
+        if not len(self.items):
+            return out
+        dense = torch.zeros_like(out)
+        dense[histories.row_index, histories.item_index.long()] = 1.0 if values is None else values
+        dense = dense[:, self.items]
+        if self.is_product:
+            by_user = F.embedding_bag(  # (users, histories): sums over each user's entries
+                self.left_items.long(),
+                dense.T.contiguous(),
+                self.left_offsets,
+                mode="sum",
+                per_sample_weights=self.left_values,
+                include_last_offset=True,
+            )
+            local = torch.addmm(dense * -self.diagonal, by_user.T, self.weights)
+        else:
+            local = dense @ self.weights
+        out[:, self.items] = local
+        return out
+
+    def contributions(self, history: Histories, item_index: Tensor, values: Tensor | None = None) -> Tensor:
+        """(entries, items): what each entry of a history adds to the score of each item, exactly.
+
+        Summed over the entries they are the history's `scores`. It takes memory for entries x users and
+        entries x items, never for items².
+
+        history     a single one, in which no item is twice
+        item_index  (items,) int
+        values      (entries,) the weight of each entry; 1 if not given
+        """
+        position = self.items.new_full((self.item_count,), -1)
+        position[self.items] = torch.arange(len(self.items), device=position.device)
+        rows, columns = position[history.item_index.long()], position[item_index.long()]
+        out = torch.zeros(len(rows), len(columns), device=self.weights.device)
+        entries, targets = (rows >= 0).nonzero().squeeze(1), (columns >= 0).nonzero().squeeze(1)
+        if len(entries) and len(targets):
+            out[entries[:, None], targets] = self._crosses(rows[entries], columns[targets])
+        return out if values is None else out * values[:, None]
+
+    def _crosses(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(rows, columns) of the items x items weights, at positions among the active items."""
+        if not self.is_product:
+            return self.weights[rows[:, None], columns]
+        place = rows.new_full((len(self.items),), -1)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        found = place[self.left_items.long()]
+        wanted = found >= 0
+        lengths = self.left_offsets.diff()
+        user = torch.arange(len(lengths), device=rows.device).repeat_interleave(lengths)
+        left = self.weights.new_zeros(len(rows), len(lengths))
+        left[found[wanted], user[wanted]] = self.left_values[wanted]
+        return left @ self.weights[:, columns] - self.diagonal[rows, None] * (rows[:, None] == columns)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
+        """Take the buffers' sizes from the file: they depend on the data, not on the configuration."""
+        for name, buffer in list(self._buffers.items()):
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and buffer is not None:
+                setattr(self, name, torch.empty_like(stored, device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
