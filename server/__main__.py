@@ -1,0 +1,67 @@
+"""Serve a model over gRPC.
+
+python -m server --model models:/widedeep@champion --host 127.0.0.1 --port 50051 --device auto
+python -m server --model model.pth
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from server.app import Server
+from server.settings import ServerSettings
+from widedeep.errors import WideDeepError
+
+logger = logging.getLogger("server")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns  exit status: 0 after a drain, 2 for settings or a model that cannot be served"""
+    try:
+        settings = ServerSettings.from_arguments(arguments, os.environ)
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(message)s",
+            stream=sys.stderr,
+        )
+        asyncio.run(serve(settings))
+    except WideDeepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+    stop = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        logger.info("%s", number.name)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    server = Server(settings)
+    await server.start()
+    loading = asyncio.create_task(server.load())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((loading, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            os._exit(0)  # nothing was served yet, and a thread that loads cannot be interrupted
+        loading.result()
+        await stopped
+    finally:
+        await server.drain()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

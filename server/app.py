@@ -1,0 +1,99 @@
+"""The server as a whole: listens, loads, serves, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.calls import Calls
+from server.model_store import ModelStore
+from server.pb import recommender_pb2 as pb
+from server.servicer import Recommender
+from server.settings import ServerSettings
+from widedeep.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
+HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
+
+
+class Server:
+    """One listening server. To be used from one event loop."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Raises  ConfigError: a model URI of the wrong form"""
+        self.settings = settings
+        self.store = ModelStore(settings.model, settings.device, settings.tracking_uri)
+        self.address = settings.address
+        self._calls = Calls()
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._health = health.aio.HealthServicer()
+
+    async def start(self) -> None:
+        """Listen. Until a model is loaded, health says NOT_SERVING and calls get UNAVAILABLE.
+
+        Raises  ConfigError: the address cannot be had
+        """
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
+                ("grpc.max_receive_message_length", self.settings.max_message_bytes),
+            ],
+            maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
+        )
+        servicer = Recommender(self.store, self.settings, self._compute)
+        self._grpc.add_generic_rpc_handlers((self._calls.handler(SERVICE, servicer),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection(
+            (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+        )
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        try:
+            port = self._grpc.add_insecure_port(self.settings.address)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"Cannot listen on {self.settings.address}: the port is taken, or the address is not of this "
+                "machine. Choose another with --port (0 takes a free one) or --host."
+            ) from error
+        self.address = f"{self.settings.address.rpartition(':')[0]}:{port}"
+        await self._grpc.start()
+        logger.info("listening on %s", self.address)
+        if not self.settings.is_loopback:
+            logger.warning(
+                "%s can be reached from other machines, without encryption or tokens", self.address
+            )
+
+    async def load(self) -> None:
+        """Load and warm up the model, then report SERVING.
+
+        Raises  WideDeepError: what ModelStore.load raises
+        """
+        await asyncio.get_running_loop().run_in_executor(self._compute, self.store.load)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        logger.info("serving on %s", self.address)
+
+    async def drain(self) -> None:
+        """Report NOT_SERVING, take no new calls, let those in flight end within the grace, stop."""
+        await self._health.enter_graceful_shutdown()
+        logger.info("draining: %d calls in flight", self._calls.active)
+        self._calls.end_waiting_streams()
+        stopping = asyncio.create_task(self._grpc.stop(self.settings.grace))
+        # gRPC's own grace also waits for health watchers and reflection, which never end by themselves.
+        try:
+            await asyncio.wait_for(self._calls.ended(), self.settings.grace)
+        except TimeoutError:
+            logger.warning("%d calls were cut off after %g s", self._calls.active, self.settings.grace)
+        await self._grpc.stop(None)
+        await stopping
+        self._compute.shutdown(wait=False, cancel_futures=True)
+        logger.info("stopped")
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in HEALTH_NAMES:
+            await self._health.set(name, status)

@@ -1,0 +1,200 @@
+"""`python -m server` as a person runs it: flags, environment, signals, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from serving import Running
+
+from server.__main__ import main
+from server.client import Client
+from server.pb import recommender_pb2 as pb
+from server.pb import recommender_pb2_grpc as pb_grpc
+from server.settings import DEFAULT_TRACKING_URI, ServerSettings
+from widedeep.errors import ConfigError
+
+pytest_plugins = ["serving_fixtures"]
+ROOT = Path(__file__).parent.parent
+
+
+class Process:
+    """A server process, its log read as it comes."""
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "server", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(line)
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def wait_for(self, pattern: str, seconds: float = 40) -> re.Match[str]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := re.search(pattern, self.log):
+                return found
+            if self.popen.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"no {pattern!r} in: {self.log}")
+
+    def end(self, seconds: float = 20) -> int:
+        status = self.popen.wait(seconds)
+        self._reader.join(5)
+        return status
+
+
+@contextmanager
+def started(*arguments: str, **environment: str) -> Iterator[Process]:
+    process = Process(arguments, environment)
+    try:
+        yield process
+    finally:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.end()
+
+
+def test_serves_a_bundle_without_mlflow_and_drains(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.py").write_text("raise SystemExit('mlflow was imported')")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with started("--model", str(bundle), "--port", "0", "--device", "cpu", PYTHONPATH=path) as server:
+        target = server.wait_for(r"serving on (127\.0\.0\.1:\d+)").group(1)
+        assert re.search(r"model model\.pth version [0-9a-f]{12} on cpu", server.log)
+        client = subprocess.run(
+            [sys.executable, "-m", "server.client", "recommend", "--target", target, "--user-id", "1", "--k", "3"],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert client.returncode == 0, client.stderr
+        assert re.search(r"^ +1 +\d+ +Film \d+ +-?\d+\.\d{4} +Comedy, Drama$", client.stdout, re.MULTILINE)
+
+        with grpc.insecure_channel(target) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            server.popen.send_signal(signal.SIGTERM)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert server.end() == 0
+        assert "stopped" in server.log
+        assert "Traceback" not in server.log
+
+
+def test_a_second_signal_ends_it_at_once(bundle: Path) -> None:
+    with started("--model", str(bundle), "--grace", "60", WIDEDEEP_PORT="0", WIDEDEEP_DEVICE="cpu") as server:
+        target = server.wait_for(r"serving on (\S+)").group(1)
+        large = pb.RecommendRequest(candidate_item_ids=["1"] + [f"{number:0250}x" for number in range(200)])
+        messages = (pb.RecommendStreamRequest(request=large) for _ in range(20_000))
+        with grpc.insecure_channel(target) as channel:
+            stuck = pb_grpc.RecommenderStub(channel).RecommendStream(messages)  # it answers, nobody reads
+            time.sleep(1)
+            server.popen.send_signal(signal.SIGINT)
+            server.wait_for("draining: 1 calls in flight")
+            time.sleep(0.5)
+            assert server.popen.poll() is None, "it waits for the call"
+            server.popen.send_signal(signal.SIGINT)
+            assert server.end(5) == 130
+            stuck.cancel()
+
+
+def test_what_cannot_be_served_is_said_in_one_line(tmp_path: Path) -> None:
+    with started("--model", str(tmp_path / "missing.pth"), "--port", "0") as server:
+        assert server.end() == 2
+    assert "missing.pth does not exist" in server.log
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--port", "70000"], "--port must be from 0 to 65535, got 70000"),
+        (["--port", "fifty"], "--port must be a whole number, got 'fifty'"),
+        (["--grace", "nan"], "--grace must be from 0"),
+        (["--grace", "-1"], "--grace must be from 0"),
+        (["--max-k", "1001"], "--max-k must be from 1 to 1000"),
+        (["--max-items", "0"], "--max-items must be from 1"),
+        (["--model", ""], "model is empty"),
+        (["--model", "models:/widedeep"], "models:/widedeep@champion"),
+        (["--host", ""], "host is empty"),
+        (["--host", "203.0.113.1", "--port", "0"], "Cannot listen on 203.0.113.1:0"),
+        (["--log-level", "loud"], "log_level must be one of"),
+        (["--model", "models:/widedeep@champion", "--tracking-uri", "sqlite:///nowhere/x.db", "--port", "0"],
+         "There is no MLflow store at sqlite:///nowhere/x.db"),
+    ],
+)  # fmt: skip
+def test_unusable_flags(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str], bundle: Path
+) -> None:
+    if "--model" not in arguments:
+        arguments = ["--model", str(bundle), *arguments]
+    assert main(arguments) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_taken_port_is_said(server: Running, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = server.target.rpartition(":")[2]
+    assert main(["--model", str(bundle), "--port", port]) == 2
+    assert "the port is taken" in capsys.readouterr().err
+    with Client(server.target) as client:
+        assert client.health() == "SERVING", "the first server is unharmed"
+
+
+@pytest.mark.parametrize("arguments", [["--prot", "1"], ["--port"], ["extra"]])
+def test_unknown_flags(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m server" in capsys.readouterr().err
+
+
+def test_flags_win_over_the_environment() -> None:
+    environment = {
+        "WIDEDEEP_PORT": "6000",
+        "WIDEDEEP_HOST": "::1",
+        "WIDEDEEP_MAX_K": "",
+        "MLFLOW_TRACKING_URI": "http://store",
+    }
+    settings = ServerSettings.from_arguments(["--port", "7000"], environment)
+    assert settings.address == "[::1]:7000"
+    assert settings.is_loopback
+    assert settings.max_k == 1000, "an empty variable is none"
+    assert settings.tracking_uri == "http://store"
+    assert ServerSettings.from_arguments([], {}).tracking_uri == DEFAULT_TRACKING_URI
+    assert (
+        ServerSettings.from_arguments(["--tracking-uri", "http://a"], environment).tracking_uri == "http://a"
+    )
+    with pytest.raises(ConfigError, match="WIDEDEEP_PORT must be a whole number"):
+        ServerSettings.from_arguments([], {"WIDEDEEP_PORT": "x"})
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("10.0.0.1", False), ("localhost.example.org", False)],
+)  # fmt: skip
+def test_loopback(host: str, loopback: bool) -> None:
+    assert ServerSettings(host=host).is_loopback is loopback
