@@ -1,0 +1,191 @@
+"""What each command takes and what it calls. Modules are imported when called: --help must not wait for MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from experiments import flags
+from experiments.flags import Parser, add_fields, add_flag, config_from, section_from
+from experiments.jobs import BatchConfig, JobConfig
+from widedeep.config import DataConfig, ModelConfig, TrainConfig
+from widedeep.errors import ConfigError
+
+Given = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """help: one line for the list of commands;  text: what its own --help begins with"""
+
+    help: str
+    text: str
+    add_flags: Callable[[Parser], None]
+    call: Callable[[Given], None]
+
+
+def _console() -> Any:
+    from experiments import tracking
+    from experiments.progress import Console
+
+    tracking.quieten()
+    return Console()
+
+
+def _settings(*job_fields: str) -> Callable[[Parser], None]:
+    """Flags for all settings of data, model and training, and for those fields of JobConfig, or all of them."""
+
+    def add(parser: Parser) -> None:
+        for cls in (DataConfig, ModelConfig, TrainConfig):
+            add_fields(parser, cls)
+        add_fields(parser, JobConfig, job_fields or None)
+
+    return add
+
+
+def _main(given: Given) -> None:
+    config, job = config_from(given), section_from(given, JobConfig)
+    from experiments import pipeline
+
+    pipeline.job(config, job, _console())
+
+
+def _train(given: Given) -> None:
+    config, job = config_from(given), section_from(given, JobConfig, register="", alias="")
+    if job.alias and not job.register:
+        raise ConfigError(
+            f"An alias belongs to a registered model: --alias {job.alias} needs --register NAME."
+        )
+    from experiments import train
+
+    train.job(config, job, _console())
+
+
+def _tune(given: Given) -> None:
+    config, job = config_from(given), section_from(given, JobConfig)
+    from experiments import pipeline
+
+    pipeline.tune_job(config, job, _console())
+
+
+def _evaluate(given: Given) -> None:
+    job = section_from(given, JobConfig)
+    config_from(given)
+    from experiments import evaluate
+
+    evaluate.job(given, job, _console())
+
+
+def _promote(given: Given) -> None:
+    job, config = section_from(given, JobConfig), config_from(given)
+    force = flags.is_true("force", given.get("force", "false"))
+    back = flags.is_true("rollback", given.get("rollback", "false"))
+    number = given.get("version", "")
+    if not job.register or not job.alias:
+        raise ConfigError("promote needs the names of a model and of an alias: --register NAME --alias NAME.")
+    if back == bool(number):
+        raise ConfigError("promote needs either --version N or --rollback.")
+    which = 0 if back else flags.whole_number("version", number, 1, 2**31)
+    from experiments import promote
+
+    console = _console()
+    print(promote.rollback(job) if back else promote.job(which, job, config, force=force, console=console))
+
+
+def _recommend(given: Given) -> None:
+    batch = section_from(given, BatchConfig)
+    from experiments import recommend
+
+    recommend.job(batch, _console())
+
+
+def _validate(given: Given) -> None:
+    config = config_from(given)
+    from experiments import validate
+
+    validate.job(config.data, _console())
+
+
+def _evaluate_flags(parser: Parser) -> None:
+    group = parser.add_argument_group("Which recipe")
+    add_flag(
+        group,
+        "model",
+        "models:/NAME@ALIAS, models:/NAME/VERSION or a .pth file, whose recipe is trained again on what comes "
+        "before the test part; without it the settings in the flags. Flags that are given replace the recipe's values",
+    )
+    _settings("bootstrap", "experiment", "run_name")(parser)
+
+
+def _promote_flags(parser: Parser) -> None:
+    group = parser.add_argument_group("Which version")
+    add_flag(group, "version", "number of the version that is to take the alias")
+    add_flag(group, "force", "give it the alias without asking the gate", hint=bool)
+    add_flag(group, "rollback", "give the alias back to the version that had it before", hint=bool)
+    add_fields(parser, JobConfig, ("register", "alias", "gate", "gate_samples"))
+    add_fields(parser, DataConfig, ("data_dir", "ratings"))
+    add_fields(parser, TrainConfig, ("device", "precision"))
+
+
+COMMANDS = {
+    "main": Command(
+        "the main job: tune, train, evaluate, register, gate",
+        "Load, validate, split, tune, train the best, evaluate it beside the baselines, refit it on everything,\n"
+        "register it, and give it the alias if it beats the champion.\n\n"
+        "  python -m experiments main --dataset ml-latest-small --data-dir PATH --trials 10",
+        _settings(),
+        _main,
+    ),
+    "train": Command(
+        "train and evaluate one model, without a search",
+        "Train one model, evaluate it beside the baselines, and log it; with --register NAME it is registered.\n"
+        "An alias given with --alias is set without a gate.\n\n"
+        "  python -m experiments train --dataset ml-latest-small --wide-l2 200\n"
+        "  python -m experiments train --dataset files --ratings train.csv --user-col user --item-col item \\\n"
+        "      --split none --register mymodel --alias champion",
+        _settings("bootstrap", "refit", "register", "alias", "experiment", "run_name"),
+        _train,
+    ),
+    "tune": Command(
+        "search for good settings on the validation part",
+        "Search for good settings. They are judged on the validation part, never on the test part.\n\n"
+        "  python -m experiments tune --dataset ml-latest-small --trials 20",
+        _settings("trials", "tune_seed", "experiment", "run_name"),
+        _tune,
+    ),
+    "evaluate": Command(
+        "judge a recipe beside the baselines on a split",
+        "Judge a recipe beside the baselines. What is registered was refit on everything and has seen the test part,\n"
+        "so its weights are never judged: its recipe is trained again on what comes before the test part.\n\n"
+        "  python -m experiments evaluate --model models:/widedeep@champion\n"
+        "  python -m experiments evaluate --model model.pth --split time",
+        _evaluate_flags,
+        _evaluate,
+    ),
+    "promote": Command(
+        "move the alias to a version that earns it, or back",
+        "Hold a version against the champion and move the alias if it has earned it; --rollback moves it back.\n\n"
+        "  python -m experiments promote --version 3\n"
+        "  python -m experiments promote --version 3 --force\n"
+        "  python -m experiments promote --rollback",
+        _promote_flags,
+        _promote,
+    ),
+    "recommend": Command(
+        "recommendations for many users into a file",
+        "Write the best items of every user, or of those in a file, to Parquet or CSV.\n"
+        "Columns: user_id, item_id, rank, score.\n\n"
+        "  python -m experiments recommend --model models:/widedeep@champion --k 100 --out recs.parquet\n"
+        "  python -m experiments recommend --users users.txt --out recs.csv",
+        lambda parser: add_fields(parser, BatchConfig),
+        _recommend,
+    ),
+    "validate": Command(
+        "check a data set and print what is in it",
+        "Read a data set, check it, and print a table of what is in it and how it splits.\n\n"
+        "  python -m experiments validate --dataset files --ratings ratings.csv",
+        lambda parser: add_fields(parser, DataConfig),
+        _validate,
+    ),
+}

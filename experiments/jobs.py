@@ -1,0 +1,102 @@
+"""What a job does with the recipe: how it is searched, judged and registered."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import typing
+from dataclasses import dataclass
+
+from widedeep import config
+from widedeep.errors import ConfigError
+
+GATES = ("auto", "better", "not-worse", "strict")
+NAME = re.compile(r"[^/:.%\"']+")  # what MLflow's registry and its models:/ addresses take
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """The settings of `main`, and those of them that the other jobs have too.
+
+    Like the fields of the other configs, each is a flag and a parameter of `mlflow run .`.
+    """
+
+    trials: int = 5  # settings that the search tries, the first is as given; 1: no search
+    tune_seed: int = 0  # seed of the search
+    bootstrap: int = 1000  # resamples of the users behind the report's intervals
+    refit: bool = True  # register the recipe trained again on all interactions; false: the evaluated model
+    register: str = "widedeep"  # name of the registered model; none: nothing is registered
+    alias: str = "champion"  # alias that the new version is to take; none: it takes none
+    gate: str = "auto"  # better, not-worse, strict; auto: better on the champion's data, not-worse on other
+    gate_samples: int = 10_000  # resamples of the gate's paired bootstrap
+    experiment: str = (
+        ""  # MLflow experiment; empty: MLFLOW_EXPERIMENT_NAME, else widedeep. mlflow run has its own flag
+    )
+    run_name: str = ""  # name of the MLflow run; empty: made from the job and the data set
+
+    def __post_init__(self) -> None:
+        _parse_fields(self)
+        _within(self, "trials", 1, 100_000)
+        _within(self, "tune_seed", 0, 2**32 - 1)
+        _within(self, "bootstrap", 0, 10**6)
+        _within(self, "gate_samples", 100, 10**7)
+        if self.gate not in GATES:
+            raise ConfigError(f"gate must be one of {', '.join(GATES)}; got {self.gate!r}.")
+        for name in ("register", "alias"):
+            value = getattr(self, name)
+            if value.lower() in ("", "none"):
+                object.__setattr__(self, name, "")
+            elif not NAME.fullmatch(value) or value == "latest" or re.fullmatch(r"v\d+", value):
+                raise ConfigError(
+                    f"{name} must be a plain name (no / : . % or quotes; not 'latest' or 'v1'), got {value!r}."
+                )
+
+
+def _parse_fields(settings: JobConfig | BatchConfig) -> None:
+    """Values may come as text from a flag."""
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        object.__setattr__(settings, name, config.parse(name, getattr(settings, name), hint))
+
+
+def _within(settings: JobConfig | BatchConfig, name: str, low: int, high: int) -> None:
+    value = getattr(settings, name)
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be from {low} to {high}, got {value}.")
+
+
+def promote_command(name: str, number: int | str, alias: str) -> str:
+    """What a person types to ask the gate again, or with --force after it not to ask it."""
+    command = f"python -m experiments promote --version {number}"
+    for flag, value in (("register", name), ("alias", alias)):
+        if value != getattr(JobConfig, flag):
+            command += f" --{flag} {shlex.quote(value)}"
+    return command
+
+
+def to_dict(job: JobConfig) -> dict[str, typing.Any]:
+    return dataclasses.asdict(job)
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """Recommendations for many users at once."""
+
+    model: str = "models:/widedeep@champion"  # models:/NAME@ALIAS, models:/NAME/VERSION or a .pth file
+    out: str = (
+        "recommendations.parquet"  # the file to write; its ending, .parquet or .csv, says what it becomes
+    )
+    users: str = ""  # one user id per line, or a CSV or Parquet file with a user_id column; empty: all
+    k: int = 10  # items for each user, 1 to 1000
+    exclude_seen: bool = True  # leave out what is in the user's history
+    user_batch: int = 1024  # users scored at once
+    device: str = "auto"  # auto: cuda, else mps, else cpu
+
+    def __post_init__(self) -> None:
+        _parse_fields(self)
+        _within(self, "k", 1, 1000)
+        _within(self, "user_batch", 1, 10**6)
+        if not self.out.endswith((".parquet", ".csv")):
+            raise ConfigError(f"out must end in .parquet or .csv, got {self.out!r}.")
+        if self.device not in config.DEVICES:
+            raise ConfigError(f"device must be one of {', '.join(config.DEVICES)}; got {self.device!r}.")

@@ -1,0 +1,95 @@
+"""The main job: from data to a gated, registered model.
+
+    mlflow run . --env-manager local
+    mlflow run . --env-manager local -P dataset=ml-latest-small -P data_dir=PATH -P trials=10
+    python -m experiments main --dataset synthetic --trials 3
+
+load -> validate -> split -> tune -> train the best -> evaluate beside the baselines -> log -> refit on everything
+-> register -> load back -> gate -> alias
+"""
+
+from __future__ import annotations
+
+from experiments import figures, promote, publish, registry, report, search_space, summary, tune
+from experiments.gate import Verdict
+from experiments.jobs import JobConfig
+from experiments.judging import per_user_frame
+from experiments.progress import Console
+from experiments.publish import Published
+from experiments.recipe import Prepared, on_data
+from experiments.stages import Made, make, start, timed
+from experiments.tracking import Run, open_run
+from experiments.tune import Search
+from widedeep.config import Config
+from widedeep.errors import ConfigError
+
+
+def job(config: Config, job_config: JobConfig, console: Console) -> None:
+    """The entry point `main`."""
+    if config.data.split == "none":
+        raise ConfigError(
+            "split=none leaves nothing to judge a model by, which is what the main job does. "
+            "Use `python -m experiments train --split none`."
+        )
+    name = job_config.run_name or f"main {config.data.dataset}"
+    with open_run("main", name, job_config.experiment) as run:
+        data = start(config, job_config, run, console)
+        found = search(on_data(config, data.config), data, job_config, run, console)
+        made = make(found.selection, data, job_config, run, console)
+        published = publish.publish(made, data, job_config, run, console, "not judged yet")
+        verdict = None
+        if published.version is not None and job_config.alias:
+            verdict = timed(
+                run, "gate", lambda: through_the_gate(made, published, data, job_config, run, console)
+            )
+        summary.finish(run, made, data, published, job_config, console, search=found, verdict=verdict)
+
+
+def tune_job(config: Config, job_config: JobConfig, console: Console) -> None:
+    """The entry point `tune`: the search alone, which never looks at the test part."""
+    name = job_config.run_name or f"tune {config.data.dataset}"
+    with open_run("tune", name, job_config.experiment) as run:
+        data = start(config, job_config, run, console)
+        found = search(on_data(config, data.config), data, job_config, run, console)
+        run.json(found.selection.recipe.to_dict() | {"comparison_key": data.key}, "recipe.json")
+        summary.finish_search(run, found, data)
+
+
+def search(config: Config, data: Prepared, job_config: JobConfig, run: Run, console: Console) -> Search:
+    """Tune, and log what the search as a whole has found."""
+    found = timed(run, "tune", lambda: tune.search(config, data, job_config, run, console))
+    settings = search_space.values(found.best.config)
+    run.params("best", {"trial": found.best.number + 1, **settings})
+    for row in found.selection.curves:
+        values = {f"curves/{row['head']}_{key}": row[key] for key in row if key not in ("head", "epoch")}
+        run.metrics(values, int(row["epoch"]))
+    if len(found.attempts) > 1:
+        trials = [(attempt.number, attempt.value, attempt.state) for attempt in found.attempts]
+        run.figure(figures.search_history(trials, f"Search on {data.dataset.name}"), "figures/search.png")
+    console.say(f"tune: best is trial {found.best.number + 1}: {report.settings_text(settings)}")
+    return found
+
+
+def through_the_gate(
+    made: Made, published: Published, data: Prepared, job_config: JobConfig, run: Run, console: Console
+) -> Verdict:
+    """Judge the registered version; move the alias or say why not."""
+    version = published.version
+    assert version is not None
+    assert made.results is not None
+    champion = registry.aliased(version.name, job_config.alias)
+    results = per_user_frame(made.results.all)
+    verdict = promote.judge(results, champion, data, made.selection.recipe.config, job_config, console)
+    run.metrics(verdict.metrics())
+    run.json(verdict.to_dict(), "evaluation/gate.json")
+    run.tags({"gate": verdict.word, "gate.rule": verdict.rule})
+    promote.record(version, verdict)
+    registry.annotate(
+        version,
+        tags={},
+        description=publish.description(made, data, f"{verdict.word} ({verdict.rule}). {verdict.reason}"),
+    )
+    console.say(f"gate: {verdict.word} ({verdict.rule}). {verdict.reason}")
+    if verdict.passed:
+        promote.move(version, champion, job_config.alias, f"passed the gate ({verdict.rule})", console)
+    return verdict

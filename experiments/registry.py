@@ -1,0 +1,289 @@
+"""The model registry: versions, aliases and their history.
+
+What is registered is one pyfunc model whose data is the bundle: `artifacts/model.pth` in its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
+
+import widedeep
+from experiments import environment
+from experiments.jobs import promote_command
+from widedeep.errors import BundleError, RegistryError
+from widedeep.recommender import Recommender
+
+BUNDLE = "model.pth"
+HISTORY_KEPT = 20  # moves of an alias that are remembered, so that it can be moved back
+TOLERANCE = 1e-5  # by which scores of the model that came back from the registry may differ
+HTTP_MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model; `tags` are those of the version."""
+
+    name: str
+    number: int
+    run_id: str
+    tags: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+
+@contextlib.contextmanager
+def reported(what: str) -> Iterator[None]:
+    """Turns MLflow's complaints into RegistryError."""
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"Could not {what}: {error.message}") from error
+
+
+def signature() -> ModelSignature:
+    text, number = DataType.string, DataType.long
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(text, "user_id", required=False),
+                ColSpec(number, "k", required=False),
+                ColSpec(Array(text), "history", required=False),
+                ColSpec(text, "item_id", required=False),
+            ]
+        ),
+        outputs=Schema(
+            [
+                ColSpec(text, "user_id", required=False),
+                ColSpec(text, "item_id"),
+                ColSpec(number, "rank", required=False),
+                ColSpec(DataType.double, "score"),
+                ColSpec(text, "title"),
+            ]
+        ),
+        params=ParamSchema(
+            [ParamSpec("k", DataType.integer, 10), ParamSpec("exclude_seen", DataType.boolean, True)]
+        ),
+    )
+
+
+def log_model(bundle: Path, users: Sequence[Any]) -> str:
+    """Log the bundle to the active run as a pyfunc model; its models:/ address.
+
+    bundle  a file named model.pth
+    users   some user ids, for the input example
+    """
+    logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)
+    example = pd.DataFrame({"user_id": [str(user) for user in users[:2]]})
+    with reported("log the model"):
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"model": str(bundle)},
+            code_paths=[str(Path(widedeep.__file__).parent)],
+            pip_requirements=environment.requirements(),
+            signature=signature(),
+            input_example=example,
+        )
+    return str(logged.model_uri)
+
+
+def register(
+    model_uri: str, name: str, run_id: str, *, tags: dict[str, str], description: str, about: str
+) -> Version:
+    """Make the logged model the next version of the registered model `name`, which is made if need be.
+
+    description  of the version
+    about        of the registered model
+    """
+    client = MlflowClient()
+    with reported(f"register the model as {name}"):
+        with contextlib.suppress(MlflowException):
+            client.create_registered_model(name)
+        client.update_registered_model(name, description=about)
+        logged = mlflow.get_logged_model(model_uri.removeprefix("models:/"))
+        made = client.create_model_version(
+            name,
+            logged.artifact_location,
+            run_id=run_id,
+            tags=tags,
+            description=description,
+            model_id=logged.model_id,
+        )
+        link = json.dumps([{"name": made.name, "version": made.version}])
+        client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
+    return _version(made)
+
+
+def aliased(name: str, alias: str) -> Version | None:
+    """The version that has the alias; None where no version has it, or there is no such model."""
+    try:
+        return _version(MlflowClient().get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if error.error_code in HTTP_MISSING:
+            return None
+        raise RegistryError(f"Could not look up {name}@{alias}: {error.message}") from error
+
+
+def version(name: str, number: int) -> Version:
+    """Raises  RegistryError: there is no such version"""
+    try:
+        return _version(MlflowClient().get_model_version(name, str(number)))
+    except MlflowException as error:
+        there = ", ".join(str(found) for found in _numbers(name)) or "none"
+        raise RegistryError(f"{name} has no version {number}. It has: {there}.") from error
+
+
+def _numbers(name: str) -> list[int]:
+    try:
+        return sorted(int(made.version) for made in MlflowClient().search_model_versions(f"name = '{name}'"))
+    except MlflowException:
+        return []
+
+
+def _version(made: ModelVersion) -> Version:
+    return Version(made.name, int(made.version), made.run_id or "", dict(made.tags or {}))
+
+
+def annotate(which: Version, *, tags: dict[str, str], description: str | None = None) -> None:
+    client = MlflowClient()
+    with reported(f"write to {which}"):
+        for key, value in tags.items():
+            client.set_model_version_tag(which.name, str(which.number), key, value)
+        if description is not None:
+            client.update_model_version(which.name, str(which.number), description=description)
+
+
+def move_alias(which: Version, alias: str, why: str) -> None:
+    """Give the alias to a version, and remember that it had it."""
+    client = MlflowClient()
+    with reported(f"move the alias {alias} to {which}"):
+        moves = history(which.name, alias)
+        moves.append({"version": which.number, "at": _now(), "why": why[:200]})
+        client.set_registered_model_alias(which.name, alias, str(which.number))
+        _remember(which.name, alias, moves)
+
+
+def history(name: str, alias: str) -> list[dict[str, Any]]:
+    """The versions that had the alias, oldest first: {"version", "at", "why"}."""
+    try:
+        stored = MlflowClient().get_registered_model(name).tags.get(_history_tag(alias), "[]")
+        moves = json.loads(stored)
+    except MlflowException as error:
+        raise RegistryError(f"There is no registered model {name!r}: {error.message}") from error
+    except json.JSONDecodeError:
+        return []
+    return [move for move in moves if isinstance(move, dict) and isinstance(move.get("version"), int)]
+
+
+def move_back(name: str, alias: str) -> tuple[Version, Version]:
+    """Give the alias back to the version that had it before; that version, and the one that loses it.
+
+    Raises  RegistryError: nobody has it, or nobody had it before
+    """
+    now = aliased(name, alias)
+    if now is None:
+        raise RegistryError(f"No version of {name} has the alias {alias}, so there is nothing to move back.")
+    moves = history(name, alias)
+    there = set(_numbers(name))
+    while moves and (moves[-1]["version"] == now.number or moves[-1]["version"] not in there):
+        moves.pop()
+    if not moves:
+        raise RegistryError(
+            f"{name}@{alias} is version {now.number} and no other version had the alias before. "
+            f"Name one: {promote_command(name, 'N', alias)} --force"
+        )
+    before = version(name, moves[-1]["version"])
+    with reported(f"move the alias {alias} back to {before}"):
+        MlflowClient().set_registered_model_alias(name, alias, str(before.number))
+        _remember(name, alias, moves)
+    annotate(now, tags={f"{alias}.rolled_back": _now()})
+    return before, now
+
+
+def _remember(name: str, alias: str, moves: list[dict[str, Any]]) -> None:
+    MlflowClient().set_registered_model_tag(name, _history_tag(alias), json.dumps(moves[-HISTORY_KEPT:]))
+
+
+def _history_tag(alias: str) -> str:
+    return f"{alias}.history"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def load(where: str, device: str = "auto") -> Recommender:
+    """The Recommender at the path of a bundle or at a models:/ or runs:/ address.
+
+    Raises  BundleError, RegistryError, DeviceError
+    """
+    if ":/" not in where:
+        if not Path(where).expanduser().is_file():
+            raise BundleError(f"There is no model file {where}. Give a .pth file or models:/NAME@ALIAS.")
+        return Recommender.load(Path(where).expanduser(), device=device)
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=where))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(
+            f"Could not get {where} from {mlflow.get_tracking_uri()}: {error}. Is it registered? "
+            "Look at the models in the MLflow UI, or train one with `mlflow run .`."
+        ) from error
+    bundle = folder if folder.is_file() else folder / "artifacts" / BUNDLE
+    if not bundle.is_file():
+        raise RegistryError(f"{where} is not a model of widedeep: it has no artifacts/{BUNDLE}.")
+    return Recommender.load(bundle, device=device)
+
+
+def check_registered(which: Version, trained: Recommender, users: Sequence[Any]) -> float:
+    """Load the version as anyone would, and hold its answers against the trained model's.
+
+    users    some user ids to ask for
+    Returns  the largest difference of a score
+    Raises   RegistryError: it does not load, or answers otherwise
+    """
+    asked = [str(user) for user in users]
+    try:
+        loaded = mlflow.pyfunc.load_model(which.uri)
+        found = loaded.predict(pd.DataFrame({"user_id": asked}), params={"k": 20})
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RegistryError(f"{which} was registered but does not load or answer: {reason}") from error
+    largest = 0.0
+    for user in asked:
+        mine = trained.recommend(user, 20)
+        theirs = found[found["user_id"] == user]
+        scores = theirs["score"].to_numpy(float)
+        same_items = [str(item) for item in mine.item_ids] == theirs["item_id"].tolist()
+        if len(scores) != len(mine.scores) or not (
+            same_items or np.allclose(mine.scores, scores, atol=TOLERANCE)
+        ):
+            raise RegistryError(f"{which} ranks other items for user {user} than the model that was trained.")
+        difference = np.abs(np.array(mine.scores) - scores).max(initial=0.0)
+        largest = max(largest, float(difference))
+    if largest > TOLERANCE:
+        raise RegistryError(
+            f"{which} gives scores that are up to {largest:.2g} away from those of the model that was trained."
+        )
+    return largest

@@ -1,0 +1,133 @@
+"""The tables and texts that people read: on the terminal, in the run's description and in the registry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from widedeep.bootstrap import Interval
+from widedeep.report import METRICS, Report
+
+LABELS = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_10": "Recall@10",
+    "recall_at_20": "Recall@20",
+    "hit_rate_at_10": "HR@10",
+    "mrr": "MRR",
+    "coverage_at_10": "Coverage@10",
+    "novelty_at_10": "Novelty@10 (bits)",
+    "diversity_at_10": "Genre diversity@10",
+    "auc": "AUC",
+    "log_loss": "Log loss",
+    "calibration_error": "Calibration error",
+}
+LOWER_IS_BETTER = ("log_loss", "calibration_error")
+NOTHING = "–"
+WIDE = "&emsp;"
+
+
+def cell(value: Interval) -> str:
+    """0.131 (0.120–0.142): a figure and its 95% interval."""
+    if math.isnan(value.value):
+        return NOTHING
+    if math.isnan(value.low):
+        return f"{value.value:.4f}"
+    return f"{value.value:.4f} ({value.low:.3f}–{value.high:.3f})"
+
+
+def rows(reports: Sequence[Report]) -> list[list[str]]:
+    """A header, then one line a metric, one column a model."""
+    header = ["", *(report.model for report in reports)]
+    return [
+        header,
+        *([LABELS[name], *(cell(report.metrics[name]) for report in reports)] for name in METRICS),
+    ]
+
+
+def plain_table(lines: Sequence[Sequence[str]]) -> str:
+    """Aligned columns with a rule under the header."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    printed = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([printed[0], "  ".join("-" * width for width in widths), *printed[1:]])
+
+
+def markdown_table(lines: Sequence[Sequence[str]], gap: str = "") -> str:
+    """gap: put after each cell; the descriptions in MLflow's UI set cells without any space between them"""
+    header, *body = (f"| {' | '.join(text.replace('|', '/') + gap for text in line)} |" for line in lines)
+    return "\n".join([header, "|" + " --- |" * len(lines[0]), *body])
+
+
+def frame(reports: Sequence[Report]) -> pd.DataFrame:
+    """One row a model and metric, for the table in the UI: model, metric, value, low, high."""
+    return pd.DataFrame(
+        [
+            {"model": report.model, "metric": LABELS[name], **_rounded(value)}
+            for report in reports
+            for name, value in report.metrics.items()
+        ]
+    )
+
+
+def wide_frame(reports: Sequence[Report]) -> pd.DataFrame:
+    """One row a model, one column a metric with its interval as text."""
+    return pd.DataFrame(
+        [
+            {"model": report.model, **{LABELS[name]: cell(value) for name, value in report.metrics.items()}}
+            for report in reports
+        ]
+    )
+
+
+def slices_frame(reports: Sequence[Report]) -> pd.DataFrame:
+    """One row a model and slice: model, kind, part, size, metric, value, low, high."""
+    return pd.DataFrame(
+        [
+            {
+                "model": report.model,
+                "kind": part.kind,
+                "part": part.part,
+                "size": part.size,
+                "metric": LABELS.get(part.metric, part.metric),
+                **_rounded(part.value),
+            }
+            for report in reports
+            for part in report.slices
+        ]
+    )
+
+
+def _rounded(value: Interval) -> dict[str, float | None]:
+    return {name: None if found is None else round(found, 5) for name, found in value.to_dict().items()}
+
+
+def metrics_of(reports: Sequence[Report]) -> dict[str, float | None]:
+    """For the run: the model's figures with their intervals, and those of the others in a group of their own.
+
+    A chart is drawn of each, so the others' intervals are left to the tables.
+    """
+    found: dict[str, float | None] = {}
+    first, *others = reports
+    for name, value in first.metrics.items():
+        found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+    for report in others:
+        maker = report.model.replace(" ", "_")
+        found |= {f"reference/{maker}_{name}": value.value for name, value in report.metrics.items()}
+    return found
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def settings_text(values: dict[str, Any]) -> str:
+    """wide_l2 150, dropout 0.2, …"""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+    )

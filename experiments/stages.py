@@ -1,0 +1,160 @@
+"""The stages that jobs have in common: start, from a recipe to its model, and what is logged on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from experiments import figures, recipe, report
+from experiments.jobs import JobConfig, to_dict
+from experiments.judging import Bench, Results, per_user_frame
+from experiments.progress import Console
+from experiments.recipe import Prepared, Selection
+from experiments.tracking import Run
+from widedeep import config as configuration
+from widedeep.config import Config
+from widedeep.recommender import Recommender
+from widedeep.training import Progress, Step
+
+Value = TypeVar("Value")
+ALL = "all interactions"
+BEFORE_TEST = "what comes before the test part"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A trained model.
+
+    results     figures of the recipe beside the baselines; None without a test part
+    evaluated   the model that got them
+    final       the model that is to be used: refit on all interactions, or `evaluated`
+    trained_on  what `final` has seen, in words
+    """
+
+    selection: Selection
+    results: Results | None
+    evaluated: Recommender | None
+    final: Recommender
+    trained_on: str
+
+
+def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> Prepared:
+    """Load and split the data, and log all that is known before the training."""
+    run.json({"config": configuration.to_dict(config), "job": to_dict(job_config)}, "config.json")
+    run.params("data", configuration.to_dict(config.data))
+    run.params("job", to_dict(job_config))
+    data = timed(run, "data", lambda: recipe.prepare(config.data, console))
+    run.dataset(data.dataset)
+    rows = data.dataset.interactions
+    run.tags(
+        {
+            "dataset": data.dataset.name,
+            "data_digest": data.dataset.digest,
+            "synthetic": str(data.dataset.truth is not None).lower(),
+            "split": data.split.description,
+        }
+    )
+    run.params(
+        "rows",
+        {
+            "all": len(rows),
+            "train": len(data.split.train),
+            "validation": len(data.split.validation),
+            "test": len(data.split.test),
+        },
+    )
+    return data
+
+
+def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, console: Console) -> Made:
+    """From a recipe to its figures and its final model, with everything logged."""
+    chosen = selection.recipe
+    run.json(chosen.to_dict() | {"comparison_key": data.key}, "recipe.json")
+    run.params("model", configuration.to_dict(chosen.config.model))
+    run.params("train", configuration.to_dict(chosen.config.train))
+    run.params("chosen", chosen.chosen.to_dict())
+    run.metrics({f"validation/{name}": value for name, value in selection.validation.items()})
+    if selection.curves:
+        kept = {"ranking": chosen.chosen.ranking_epochs, "like": chosen.chosen.like_epochs}
+        run.figure(
+            figures.training_curves(selection.curves, kept, f"Training on {data.dataset.name}"),
+            "figures/training_curves.png",
+        )
+    results, evaluated = None, None
+    if len(data.split.test):
+        with console.training("train on train and validation") as shown:
+            evaluated = timed(
+                run, "train", lambda: recipe.fit(chosen, data, data.before_test, "evaluate", shown)
+            )
+        judged = evaluated
+        console.say(f"train: the recipe on the {len(data.before_test):,} interactions before the test part")
+        bench = Bench(data, job_config.bootstrap, console)
+        results = timed(run, "evaluate", lambda: bench.against_baselines(judged))
+        log_results(results, data, run)
+        console.say(f"evaluate: {evaluation_line(results)}")
+    if evaluated is not None and not job_config.refit:
+        return Made(selection, results, evaluated, evaluated, BEFORE_TEST)
+    with console.training("refit on all interactions") as shown:
+        final = timed(
+            run, "refit", lambda: recipe.fit(chosen, data, data.dataset.interactions, "refit", shown)
+        )
+    console.say(f"refit: the same recipe on all {len(data.dataset.interactions):,} interactions")
+    return Made(selection, results, evaluated, final, ALL)
+
+
+def log_results(results: Results, data: Prepared, run: Run) -> None:
+    """The report as metrics, tables, figures and Parquet."""
+    reports = results.all
+    about = f"{data.dataset.name}, split {data.split.method}, {results.model.users:,} test users"
+    run.metrics(report.metrics_of(reports))
+    run.json([found.to_dict() for found in reports], "evaluation/report.json")
+    run.json([found.to_dict() for found in results.tuned], "evaluation/baselines.json")
+    run.table(report.wide_frame(reports), "evaluation/report_table.json")
+    run.table(report.slices_frame(reports), "evaluation/slices_table.json")
+    run.parquet(per_user_frame(reports), "evaluation/per_user.parquet")
+    run.text(report.markdown_table(report.rows(reports)) + "\n", "evaluation/report.md")
+    run.figure(figures.by_model(reports, "ndcg_at_10", about), "figures/ndcg_by_model.png")
+    run.figure(figures.by_slice(reports, about), "figures/slices.png")
+    curve = figures.reliability(results.model, about)
+    if curve is not None:
+        run.figure(curve, "figures/reliability.png")
+
+
+def live_curves(run: Run) -> Progress:
+    """Writes each epoch to the run as it ends."""
+
+    def log(step: Step) -> None:
+        if step.metrics:
+            run.metrics(
+                {f"curves/{step.head}_{name}": value for name, value in step.metrics.items()}, step.epoch
+            )
+
+    return log
+
+
+def validation_line(selection: Selection) -> str:
+    found = ", ".join(
+        f"{report.LABELS.get(name, name)} {value:.4f}" for name, value in selection.validation.items()
+    )
+    chosen = selection.recipe.chosen
+    return (
+        f"{found or 'no validation part'}; epochs kept: {chosen.ranking_epochs} of the ranking head, "
+        f"{chosen.like_epochs} of the like head; deep share {chosen.deep_share:.2f} "
+        f"({report.duration(selection.seconds)})"
+    )
+
+
+def evaluation_line(results: Results) -> str:
+    return "test NDCG@10 " + ", ".join(
+        f"{found.model} {found.metrics['ndcg_at_10'].value:.4f}" for found in results.all
+    )
+
+
+def timed(run: Run, stage: str, work: Callable[[], Value]) -> Value:
+    """Does the work and logs how long it took, as seconds/STAGE."""
+    started = time.monotonic()
+    value = work()
+    run.metrics({f"seconds/{stage}": time.monotonic() - started})
+    return value

@@ -1,0 +1,297 @@
+"""Everything that is written to an MLflow run.
+
+The store is MLFLOW_TRACKING_URI, else mlflow.db in the working directory. Under `mlflow run` the run exists
+already and is the one that is written to; otherwise a new one is made in the experiment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from experiments import environment
+from experiments.tracked_data import InteractionsDataset
+from widedeep.datasets import Dataset
+from widedeep.errors import TrackingError
+
+STORE_ERRORS = (
+    MlflowException,
+    SQLAlchemyError,
+    OSError,
+    ImportError,
+)  # the last: no driver for the database
+DEFAULT_EXPERIMENT = "widedeep"
+GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
+SYSTEM_SAMPLING = "2"  # seconds between samples of the system metrics
+PARAMS_PER_CALL = 100  # what MLflow takes at once
+VALUE_LENGTH = 500
+REASON_LENGTH = 300
+
+
+@contextlib.contextmanager
+def reached(what: str) -> Iterator[None]:
+    """Turns what goes wrong between us and the store into TrackingError."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "NewConnectionError" in reason or "NameResolutionError" in reason:
+            reason = "nothing answers at that address"
+        raise TrackingError(
+            f"Could not {what} at {mlflow.get_tracking_uri()}: {reason[:REASON_LENGTH]}\n"
+            "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is "
+            "mlflow.db in the working directory."
+        ) from error
+
+
+def quieten() -> None:
+    """MLflow, Alembic and Optuna say much that is of no use to the person who waits."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", SYSTEM_SAMPLING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+def check_store() -> None:
+    """Ask the store for something, once and without long retries.
+
+    Raises  TrackingError
+    """
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in patience}
+    os.environ.update(patience)
+    try:
+        with reached("reach the tracking store"):
+            MlflowClient().search_experiments(max_results=1)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Run:
+    """An MLflow run that is being written."""
+
+    def __init__(self, run_id: str, experiment_id: str) -> None:
+        self.id = run_id
+        self.experiment_id = experiment_id
+        self.client = MlflowClient()
+
+    def params(self, section: str, values: Mapping[str, Any]) -> None:
+        """Parameters, but for empty ones, as SECTION.NAME: `mlflow run` logs its own as NAME, and none may clash."""
+        found = [
+            Param(f"{section}.{name}", _short(value))
+            for name, value in values.items()
+            if value is not None and value != ""
+        ]
+        with reached("log parameters"):
+            for start in range(0, len(found), PARAMS_PER_CALL):
+                self.client.log_batch(self.id, params=found[start : start + PARAMS_PER_CALL])
+
+    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Those that are numbers; NaN is left out."""
+        found = _metrics(values, step)
+        if found:
+            with reached("log metrics"):
+                self.client.log_batch(self.id, metrics=found)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        with reached("log tags"):
+            self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in values.items()])
+
+    def describe(self, text: str) -> None:
+        """The run's description in the UI, as Markdown."""
+        self.tags({"mlflow.note.content": text})
+
+    def text(self, text: str, path: str) -> None:
+        with reached(f"log {path}"):
+            self.client.log_text(self.id, text, path)
+
+    def json(self, values: Any, path: str) -> None:
+        self.text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", path)
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """A table that the UI shows as one; `path` ends in .json."""
+        with reached(f"log {path}"):
+            self.client.log_table(self.id, frame, path)
+
+    def parquet(self, frame: pd.DataFrame, path: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / Path(path).name
+            frame.to_parquet(file, index=False)
+            self.file(file, str(Path(path).parent))
+
+    def file(self, file: Path, folder: str = "") -> None:
+        with reached(f"log {file.name}"):
+            self.client.log_artifact(self.id, str(file), "" if folder == "." else folder)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        with reached(f"log {path}"):
+            self.client.log_figure(self.id, figure, path)
+
+    def dataset(self, dataset: Dataset) -> None:
+        """The data set with its digest, for the run's Datasets in the UI."""
+        entity = InteractionsDataset(dataset)._to_mlflow_entity()
+        with reached("log the data set"):
+            self.client.log_inputs(
+                self.id, [DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])]
+            )
+
+    def trial(
+        self,
+        number: int,
+        *,
+        state: str,
+        started: float,
+        params: Mapping[str, Any],
+        curves: list[dict[str, Any]],
+        metrics: Mapping[str, float | None],
+    ) -> None:
+        """A finished trial as a child of this run, in three calls.
+
+        state    COMPLETE, PRUNED or FAIL, as Optuna has it
+        started  seconds since 1970
+        curves   {"head", "epoch", metric: value, …} each
+        """
+        points = _metrics({**metrics, "seconds": time.time() - started}, 0)
+        for row in curves:
+            head, epoch = row["head"], int(row["epoch"])
+            values = {f"{head}/{name}": row[name] for name in row if name not in ("head", "epoch")}
+            points += _metrics(values, epoch)
+        with reached(f"log trial {number}"):
+            made = self.client.create_run(
+                self.experiment_id,
+                start_time=int(started * 1000),
+                run_name=f"trial {number}",
+                tags={"mlflow.parentRunId": self.id, "trial.number": str(number), "trial.state": state},
+            )
+            self.client.log_batch(
+                made.info.run_id,
+                metrics=points[:1000],
+                params=[Param(name, _short(value)) for name, value in params.items()][:PARAMS_PER_CALL],
+            )
+            status = RunStatus.FAILED if state == "FAIL" else RunStatus.FINISHED
+            self.client.set_terminated(made.info.run_id, RunStatus.to_string(status))
+
+
+@contextlib.contextmanager
+def open_run(job: str, name: str, experiment: str = "") -> Iterator[Run]:
+    """The run of this job: open until the block is left, then FINISHED, FAILED, or KILLED by Ctrl-C.
+
+    job         main, train, tune, evaluate …
+    name        what the run is called, unless a person has named it
+    experiment  empty: what MLflow's environment says, else "widedeep"
+    Raises      TrackingError: the store is away, or does not take artefacts
+    """
+    check_store()
+    with reached("open a run"):
+        if "MLFLOW_RUN_ID" in os.environ:
+            active = mlflow.start_run(log_system_metrics=True)
+        else:
+            active = mlflow.start_run(
+                run_name=name, experiment_id=_experiment(experiment), log_system_metrics=True
+            )
+        run = Run(active.info.run_id, active.info.experiment_id)
+        if GENERATED_NAME.fullmatch(active.info.run_name or ""):
+            run.tags({"mlflow.runName": name})
+    try:
+        run.tags({"job": job, **_source_tags(active.data.tags)})
+        _check_artifacts(run)
+        yield run
+    except KeyboardInterrupt:
+        _end("KILLED")
+        raise
+    except BaseException:
+        _end("FAILED")
+        raise
+    else:
+        with reached("end the run"):
+            mlflow.end_run("FINISHED")
+
+
+def _experiment(name: str) -> str:
+    """The id of the experiment of that name, which is made if need be."""
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
+    if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
+        return os.environ["MLFLOW_EXPERIMENT_ID"]
+    name = name or DEFAULT_EXPERIMENT
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name))
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"The experiment {name!r} was deleted. Restore it with `mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or name another with --experiment."
+        )
+    return str(found.experiment_id)
+
+
+def _end(status: str) -> None:
+    """End the run as `status`; the error that led here matters more than one that comes up now."""
+    with contextlib.suppress(*STORE_ERRORS):
+        mlflow.end_run(status)
+
+
+def _check_artifacts(run: Run) -> None:
+    """Write the environment at once: where that fails, nothing is trained in vain."""
+    try:
+        run.json(environment.describe(), "environment.json")
+    except TrackingError as error:
+        raise TrackingError(
+            f"{error}\nThe run's files would go to {mlflow.get_artifact_uri()}. An experiment that `mlflow ui` made "
+            "keeps its files behind that server: use another with --experiment-name widedeep (mlflow run) or "
+            "--experiment widedeep (python -m experiments)."
+        ) from error
+
+
+def _source_tags(there: Mapping[str, str]) -> dict[str, str]:
+    commit = environment.commit()
+    tags = {"git.commit": commit} if commit else {}
+    if commit and "mlflow.source.git.commit" not in there:
+        tags["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
+    return tags
+
+
+def _metrics(values: Mapping[str, float | None], step: int) -> list[Metric]:
+    now = int(time.time() * 1000)
+    return [
+        Metric(name, float(value), now, step)
+        for name, value in values.items()
+        if value is not None and value == value
+    ]
+
+
+def _short(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"
+
+
+def artifact(run_id: str, path: str) -> Path:
+    """A file of a finished run, on this machine.
+
+    Raises  TrackingError: the run or the file is not there
+    """
+    with reached(f"get {path} of run {run_id}"):
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))

@@ -1,0 +1,132 @@
+"""The benchmarks' form: fair turns, medians of five, the two files; and the loading benchmark, run small."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmarks import form, loading
+from widedeep.errors import ConfigError
+
+
+def test_turns_are_interleaved_and_each_begins_some_rounds() -> None:
+    order: list[str] = []
+    cases = [form.Case(name, lambda name=name: order.append(name)) for name in "abc"]  # type: ignore[misc]
+    timings = form.interleave(cases, repeats=5)
+    rounds = ["".join(order[start : start + 3]) for start in range(0, len(order), 3)]
+    assert rounds == ["abc", "bca", "cab", "abc", "bca", "cab"]
+    assert {name: len(timing.wall) for name, timing in timings.items()} == {"a": 5, "b": 5, "c": 5}
+
+
+def test_what_is_timed_is_the_run_alone() -> None:
+    def burn() -> None:
+        end = time.process_time() + 0.02
+        while time.process_time() < end:
+            pass
+
+    timings = form.interleave(
+        [form.Case("sleeps", lambda: time.sleep(0.02), prepare=burn), form.Case("burns", burn)]
+    )
+    assert timings["sleeps"].wall_median >= 0.02
+    assert timings["sleeps"].cpu_median < 0.01, "neither the preparation nor the sleep is CPU time of the run"
+    assert timings["burns"].cpu_median >= 0.02
+
+
+def test_medians_of_fewer_than_five_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 5 runs, got 4"):
+        form.interleave([form.Case("a", lambda: None)], repeats=4)
+    with pytest.raises(ValueError, match="same name"):
+        form.interleave([form.Case("a", lambda: None), form.Case("a", lambda: None)])
+    assert form.Timing((9.0, 1.0, 2.0, 3.0, 100.0), (1.0, 1.0, 1.0, 5.0, 5.0)).wall_median == 3.0
+
+
+def test_ratios_above_one_mean_that_the_first_is_better() -> None:
+    assert form.ratio_of_costs(ours=2.0, theirs=6.0) == 3.0
+    assert form.ratio_of_gains(ours=6.0, theirs=2.0) == 3.0
+
+
+def test_the_two_files(tmp_path: Path) -> None:
+    report = form.Report("A title", "What was done.", ratios={"ours/other": 4.2}, notes=["a | b"])
+    report.add("ours", "load", 1.23456, "CPU s")
+    report.add("other", "load", 123_456.7, "rows/s")
+    path = form.write(report, tmp_path / "deep" / "out")
+    assert sorted(os.listdir(path.parent)) == ["report.md", "results.json"]
+    assert json.loads(path.with_name("results.json").read_text()) == {
+        "rows": [
+            {"name": "ours", "metric": "load", "value": 1.23456, "unit": "CPU s"},
+            {"name": "other", "metric": "load", "value": 123_456.7, "unit": "rows/s"},
+        ],
+        "ratios": {"ours/other": 4.2},
+    }
+    text = path.read_text()
+    assert text.startswith("# A title\n\nWhat was done.\n")
+    assert "| ours | load | 1.235 | CPU s |" in text
+    assert "| other | load | 123,457 | rows/s |" in text
+    assert "| ours/other | 4.2 |" in text
+    for expected in ("## Machine", "| processor | ", "| memory | ", "## Versions"):
+        assert expected in text
+    assert f"| python | {platform.python_version()} |" in text
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"--out .*file/out cannot be written to"):
+        form.write(form.Report("t", "a"), tmp_path / "file" / "out")
+
+
+def test_the_loading_benchmark_from_the_command_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "experiments.benchmarks.loading",
+            "--quick",
+            "--rows",
+            "2000",
+            "--out",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| ours | load .dat |" in done.stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["ratios"]) == {
+        "ours/pandas .dat",
+        "ours/pandas-c .dat",
+        "ours/pandas-c-checked .dat",
+        "ours/pandas .csv",
+        "ours/pandas-checked .csv",
+    }
+    by_name = {(row["name"], row["metric"], row["unit"]): row["value"] for row in results["rows"]}
+    costs = [by_name[name, "load .dat", "CPU s"] for name in ("ours", "pandas")]
+    assert results["ratios"]["ours/pandas .dat"] == pytest.approx(costs[1] / costs[0])
+
+
+def test_both_of_its_files_hold_the_same_rows(tmp_path: Path) -> None:
+    loading.write_files(2000, tmp_path)
+    one, other = loading.ours("ml-10m", tmp_path), loading.ours("ml-25m", tmp_path)
+    assert one.digest == other.digest
+    assert len(one.interactions) == 2000
+    assert one.items.equals(other.items)
+
+
+@pytest.mark.parametrize("flags", [[], ["--out", "x", "--rows", "5"], ["--out", "x", "--rows", "many"]])
+def test_wrong_flags_stop_before_anything_is_measured(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        loading.main(flags)
+    assert caught.value.code == 2
+    assert "--" in capsys.readouterr().err

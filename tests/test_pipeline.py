@@ -1,0 +1,426 @@
+"""The jobs on tiny data: what they log, register, print and refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, run, table, words
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+
+from experiments import recipe, registry, search_space, tracking, tune
+from experiments.jobs import JobConfig
+from experiments.progress import Console
+from experiments.recipe import Prepared
+from experiments.tracking import open_run
+from widedeep.baselines import BASELINES
+from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig
+from widedeep.datasets import Dataset
+from widedeep.errors import TrainingError
+from widedeep.interactions import Interactions
+from widedeep.recommender import Recommender
+
+pytest_plugins = ["experiment_fixtures"]
+METRICS = {
+    "NDCG@10", "Recall@10", "Recall@20", "HR@10", "MRR", "Coverage@10", "AUC", "Log loss", "Calibration error",
+}  # fmt: skip
+MODELS = ["widedeep", *(baseline.name for baseline in BASELINES), "best reachable"]
+
+
+@pytest.fixture(scope="module")
+def first(shared_store: MlflowClient) -> Done:
+    """The main job in an empty store."""
+    del shared_store
+    return ok("main", *words(TINY | {"trials": "2"}))
+
+
+@pytest.fixture(scope="module")
+def main_run(first: Done, shared_store: MlflowClient) -> Run:
+    del first
+    experiment = shared_store.get_experiment_by_name("widedeep")
+    [found] = shared_store.search_runs([experiment.experiment_id], "tags.job = 'main'")
+    return found
+
+
+@pytest.fixture(scope="module")
+def version(first: Done, shared_store: MlflowClient) -> ModelVersion:
+    del first
+    return shared_store.get_model_version("widedeep", "1")
+
+
+def test_the_main_job_ends_with_the_table(first: Done) -> None:
+    found = table(first.out)
+    assert set(found) >= METRICS
+    assert found["NDCG@10"][0] != found["NDCG@10"][1]
+    assert len(found["NDCG@10"]) == len(MODELS)
+    header = first.out.splitlines()[2]
+    assert [name for name in MODELS if name in header] == MODELS
+
+
+def test_the_main_job_ends_with_three_commands_that_name_what_there_is(
+    first: Done, shared_store: MlflowClient
+) -> None:
+    lines = first.out.split("Next:\n")[1].splitlines()
+    assert len(lines) == 3
+    assert "mlflow ui" in lines[0]
+    assert "python -m server --model models:/widedeep@champion" in lines[1]
+    user = lines[2].split("--user-id ")[1].split()[0]
+    uri = f"models:/widedeep/{shared_store.get_model_version_by_alias('widedeep', 'champion').version}"
+    assert registry.load(uri).recommend(user).cold_start is None
+
+
+def test_synthetic_data_are_called_so(main_run: Run, version: ModelVersion) -> None:
+    assert "Synthetic data: made up, not real." in main_run.data.tags["mlflow.note.content"]
+    assert "Synthetic data: made up, not real." in version.description
+    assert main_run.data.tags["synthetic"] == version.tags["synthetic"] == "true"
+    assert [used.dataset.name for used in main_run.inputs.dataset_inputs] == ["synthetic"]
+
+
+def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_store: MlflowClient) -> None:
+    def files(folder: str) -> set[str]:
+        return {Path(file.path).name for file in shared_store.list_artifacts(main_run.info.run_id, folder)}
+
+    assert files("") >= {"model.pth", "recipe.json", "config.json", "environment.json"}
+    assert files("figures") == {
+        "ndcg_by_model.png", "reliability.png", "search.png", "slices.png", "training_curves.png",
+    }  # fmt: skip
+    assert files("evaluation") >= {
+        "report_table.json",
+        "per_user.parquet",
+        "gate.json",
+        "report.json",
+        "baselines.json",
+    }
+    stored = json.loads(tracking.artifact(main_run.info.run_id, "recipe.json").read_text())
+    assert stored["config"]["data"]["users"] == 250
+    assert stored["chosen"]["ranking_epochs"] <= 6
+
+
+def test_the_run_holds_metrics_with_intervals(main_run: Run) -> None:
+    found = main_run.data.metrics
+    for name in ("ndcg_at_10", "recall_at_20", "auc", "log_loss"):
+        assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
+    for model in MODELS[1:]:
+        assert f"reference/{model.replace(' ', '_')}_ndcg_at_10" in found
+    assert {"auc", "log_loss", "calibration_error", "coverage_at_10", "gate/passed"} <= set(found)
+    assert "reference/popularity_auc" not in found
+    assert not [name for name in found if "@" in name]
+
+
+def test_the_best_trials_curves_are_the_runs(main_run: Run, shared_store: MlflowClient) -> None:
+    points = shared_store.get_metric_history(main_run.info.run_id, "curves/ranking_ndcg_at_10")
+    assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
+    query = f"tags.mlflow.parentRunId = '{main_run.info.run_id}'"
+    children = shared_store.search_runs([main_run.info.experiment_id], query)
+    assert {child.info.run_name for child in children} == {"trial 1", "trial 2"}
+    assert {child.info.status for child in children} == {"FINISHED"}
+
+
+def test_the_first_trial_is_the_configuration_as_given(main_run: Run, shared_store: MlflowClient) -> None:
+    query = f"tags.mlflow.parentRunId = '{main_run.info.run_id}' and tags.`trial.number` = '1'"
+    [child] = shared_store.search_runs([main_run.info.experiment_id], query)
+    assert float(child.data.params["dropout"]) == ModelConfig().dropout
+    assert float(child.data.params["learning_rate"]) == TrainConfig().learning_rate
+
+
+def test_the_registered_version_says_what_it_is(
+    main_run: Run, version: ModelVersion, shared_store: MlflowClient
+) -> None:
+    assert version.run_id == main_run.info.run_id
+    assert version.tags["gate"] == "passed"
+    assert version.tags["trained_on"] == "all interactions"
+    assert float(version.tags["ndcg_at_10"]) == pytest.approx(main_run.data.metrics["ndcg_at_10"], abs=1e-4)
+    assert "NDCG@10" in version.description
+    assert "Gate: passed" in version.description
+    assert "python -m server" in shared_store.get_registered_model("widedeep").description
+
+
+def test_what_is_registered_was_refit_on_everything(version: ModelVersion) -> None:
+    model = registry.load(f"models:/widedeep/{version.version}")
+    assert len(model.histories.item_index) == 9000
+    assert model.about["trained_on"] == "all interactions"
+    assert model.about["metrics"]["ndcg_at_10"] == pytest.approx(float(version.tags["ndcg_at_10"]), abs=1e-4)
+
+
+def test_the_bundle_of_the_run_is_that_of_the_version(main_run: Run, version: ModelVersion) -> None:
+    mine = Recommender.load(tracking.artifact(main_run.info.run_id, "model.pth"))
+    theirs = registry.load(f"models:/widedeep/{version.version}")
+    for user in (1, 2, 3):
+        assert mine.recommend(user).item_ids == theirs.recommend(user).item_ids
+
+
+def test_the_same_again_is_registered_and_refused(first: Done, shared_store: MlflowClient) -> None:
+    del first
+    again = ok("main", *words(TINY | {"trials": "2"}))
+    assert "Gate (better): refused" in again.out
+    assert "difference +0.0000" in again.out
+    assert "python -m server --model models:/widedeep@champion" in again.out
+    newest = max(int(found.version) for found in shared_store.search_model_versions("name = 'widedeep'"))
+    refused = shared_store.get_model_version("widedeep", str(newest))
+    assert refused.tags["gate"] == "refused"
+    assert "needed above 0" in refused.tags["gate.reason"]
+    assert "Gate: refused" in refused.description
+    assert int(shared_store.get_model_version_by_alias("widedeep", "champion").version) == 1
+
+
+def test_a_recipe_that_is_not_worse_passes_where_that_is_enough(
+    first: Done, shared_store: MlflowClient
+) -> None:
+    del first
+    again = ok(
+        "main", *words(TINY | {"trials": "1", "gate": "not-worse", "refit": "false", "alias": "other"})
+    )
+    assert "Gate (better): passed. There was no champion yet" in again.out
+    same = ok("main", *words(TINY | {"trials": "1", "gate": "not-worse", "refit": "false", "alias": "other"}))
+    assert "Gate (not-worse): passed" in same.out
+    assert "the results of" in same.err  # from the champion's run: the data and the split are the same
+    newest = shared_store.get_model_version_by_alias("widedeep", "other")
+    assert newest.tags["trained_on"] == "what comes before the test part"
+    assert len(registry.load(f"models:/widedeep/{newest.version}").histories.item_index) < 9000
+
+
+def test_on_other_data_the_champions_recipe_is_trained_again(first: Done) -> None:
+    del first
+    done = ok("main", *words(TINY | {"trials": "1", "data-seed": "5"}))
+    assert "was not evaluated on this split, so its recipe is trained on it" in done.err
+    assert "Gate (not-worse)" in done.out
+
+
+def test_train_registers_nothing_unless_told(first: Done, shared_store: MlflowClient) -> None:
+    del first
+    before = len(shared_store.search_model_versions("name = 'widedeep'"))
+    done = ok("train", *words(TRAINING))
+    assert "Registered" not in done.out
+    assert len(shared_store.search_model_versions("name = 'widedeep'")) == before
+    path = done.out.split("python -m server --model ")[1].split()[0]
+    assert Recommender.load(path).recommend(1).item_ids
+
+
+def test_train_without_a_test_part_trains_on_everything(store: MlflowClient, tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {"user": [f"u{n // 20}" for n in range(800)], "item": [f"i{n % 20 + n // 400}" for n in range(800)]}
+    )
+    rows.to_csv(tmp_path / "train.csv", index=False)
+    settings = {
+        name: value
+        for name, value in TRAINING.items()
+        if name not in ("dataset", "users", "items", "interactions")
+    }
+    done = ok(
+        "train", "--dataset", "files", "--ratings", "train.csv", "--user-col", "user", "--item-col", "item",
+        "--split", "none", "--register", "mine", "--alias", "champion", *words(settings),
+    )  # fmt: skip
+    assert "there are no test figures" in done.out
+    assert "without a gate" in done.err
+    model = registry.load("models:/mine@champion")
+    assert len(model.histories.item_index) == 800
+    assert model.recommend("u0", 3, exclude_seen=False).cold_start is None
+    [found] = store.search_runs(
+        [store.get_experiment_by_name("widedeep").experiment_id], "tags.job = 'train'"
+    )
+    assert "ndcg_at_10" not in found.data.metrics
+    assert "validation/ndcg_at_10" in found.data.metrics
+    assert store.get_model_version_by_alias("mine", "champion").tags["gate"] == "not asked"
+
+
+def test_tune_ends_with_the_command_that_trains_the_best(first: Done) -> None:
+    del first
+    done = ok("tune", *words(SETTINGS | {"trials": "2"}))
+    assert "Next:" in done.out
+    command = done.out.split("python -m experiments ")[1].split()
+    assert command[0] == "train"
+    assert run(*command, "--help-me").err.startswith(
+        "error: There is no flag --help-me"
+    )  # the others there are
+
+
+def test_the_search_never_looks_at_the_test_part(store: MlflowClient) -> None:
+    del store
+    console = Console()
+    config = Config(
+        DataConfig(dataset="synthetic", users=60, items=40, interactions=1500),
+        ModelConfig(ranking_hidden=16),
+        TrainConfig(epochs=2, ranking_epochs=3, device="cpu"),
+    )
+    data = recipe.prepare(config.data, console)
+    spoilt = dataclasses.replace(
+        data, split=dataclasses.replace(data.split, test=data.split.test.take(np.arange(0)))
+    )
+    found = []
+    for prepared in (data, spoilt):
+        with open_run("tune", "a") as tracked:
+            search = tune.search(config, prepared, JobConfig(trials=3), tracked, console)
+        found.append([(attempt.value, attempt.config) for attempt in search.attempts])
+    assert found[0] == found[1]
+
+
+def test_a_search_whose_trials_all_fail_says_why(store: MlflowClient, board: Dataset) -> None:
+    del store
+    interactions = board.interactions
+    parts = recipe.split(interactions, DataConfig())
+    config = Config(train=TrainConfig(learning_rate=10.0, epochs=1, ranking_epochs=1, device="cpu"))
+    broken = dataclasses.replace(parts, train=_with_endless_ratings(parts.train))
+    prepared = Prepared(board, broken, config.data)
+    with (
+        open_run("tune", "a") as tracked,
+        pytest.raises(TrainingError, match="None of the 2 trials got to its end"),
+    ):
+        tune.search(config, prepared, JobConfig(trials=2), tracked, Console())
+
+
+def _with_endless_ratings(rows: Interactions) -> Interactions:
+    assert rows.rating is not None
+    return dataclasses.replace(rows, rating=np.where(rows.rating > 4, np.inf, rows.rating).astype(np.float32))
+
+
+def test_evaluate_trains_the_recipe_of_a_model_again(
+    first: Done, main_run: Run, version: ModelVersion
+) -> None:
+    del first
+    done = ok(
+        "evaluate", "--model", f"models:/widedeep/{version.version}", "--bootstrap", "50", "--device", "cpu"
+    )
+    assert "trained on what comes before the test part" in done.out
+    value = float(table(done.out)["NDCG@10"][0].split()[0])
+    assert value == pytest.approx(
+        main_run.data.metrics["ndcg_at_10"], abs=1e-4
+    )  # not that of the refit weights
+
+
+def test_evaluate_takes_a_file_and_another_split(first: Done, main_run: Run) -> None:
+    del first
+    bundle = tracking.artifact(main_run.info.run_id, "model.pth")
+    done = ok(
+        "evaluate",
+        "--model",
+        str(bundle),
+        "--split",
+        "leave-last-out",
+        "--bootstrap",
+        "50",
+        "--device",
+        "cpu",
+    )
+    assert "leave-last-out" in done.out
+    assert set(table(done.out)) >= METRICS
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_recommend_writes_a_row_for_each_place(
+    first: Done, version: ModelVersion, tmp_path: Path, ending: str
+) -> None:
+    del first
+    out = tmp_path / f"recs.{ending}"
+    uri = f"models:/widedeep/{version.version}"
+    ok("recommend", "--model", uri, "--k", "7", "--out", str(out), "--user_batch", "32", "--device", "cpu")
+    found = pd.read_parquet(out) if ending == "parquet" else pd.read_csv(out)
+    assert list(found.columns) == ["user_id", "item_id", "rank", "score"]
+    assert found["user_id"].nunique() == 250
+    assert (found.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == list(range(1, 8)))).all()
+    model = registry.load(uri)
+    for user in (1, 60, 250):
+        mine = found[found["user_id"] == user]
+        answer = model.recommend(user, 7)
+        assert mine["item_id"].tolist() == answer.item_ids
+        assert mine["score"].tolist() == pytest.approx(answer.scores, abs=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]  # no half file beside it
+
+
+def test_recommend_takes_users_from_a_file(version: ModelVersion, tmp_path: Path) -> None:
+    users = tmp_path / "users.txt"
+    users.write_text("3\n\n5\n3\n999999\n")
+    out = tmp_path / "recs.parquet"
+    uri = f"models:/widedeep/{version.version}"
+    done = ok("recommend", "--model", uri, "--users", str(users), "--out", str(out), "--device", "cpu")
+    assert "1 users are not in the training data" in done.out
+    found = pd.read_parquet(out)
+    assert found["user_id"].unique().tolist() == [3, 5, 999999]
+    pd.DataFrame({"user_id": [4]}).to_csv(tmp_path / "users.csv", index=False)
+    ok(
+        "recommend",
+        "--model",
+        uri,
+        "--users",
+        str(tmp_path / "users.csv"),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    )
+    assert pd.read_parquet(out)["user_id"].unique().tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "models:/nothing@champion"], "Could not get models:/nothing@champion"),
+        (["--model", "missing.pth"], "There is no model file missing.pth"),
+        (["--out", "/nowhere/recs.csv"], "there is no folder /nowhere"),
+        (["--users", "nobody.txt"], "There is no file of users nobody.txt"),
+    ],
+)
+def test_recommend_explains_what_it_cannot_do(first: Done, arguments: list[str], said: str) -> None:
+    del first
+    done = run("recommend", *arguments)
+    assert done.status == 2
+    assert said in done.err
+
+
+def test_validate_prints_what_is_in_a_data_set() -> None:
+    done = ok("validate", "--dataset", "synthetic", "--users", "50", "--items", "30", "--interactions", "900")
+    found = table(done.out)
+    assert found["interactions"] == ["900"]
+    assert found["users"] == ["50"]
+    assert found["density"] == ["60.000%"]
+    assert "the data can be trained on" in done.out
+
+
+def test_validate_names_bad_rows_and_counts_repairs(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    rows = [
+        f"u{user},i{item},{(user + item) % 5 + 1},{1000 + item}" for user in range(8) for item in range(8)
+    ]
+    file.write_text("user_id,item_id,rating,timestamp\n" + "\n".join([*rows, "u1,i1,4,1"]) + "\n")
+    refused = run("validate", "--dataset", "files", "--ratings", str(file))
+    assert refused.status == 2
+    assert "line" in refused.err
+    repaired = ok("validate", "--dataset", "files", "--ratings", str(file), "--on-bad-rows", "repair")
+    assert "note: " in repaired.out
+    assert table(repaired.out)["interactions"] == ["64"]
+
+
+def test_the_space_holds_the_defaults_and_leaves_alone_what_a_fit_chooses() -> None:
+    point = search_space.nearest(Config())
+    assert point == search_space.values(Config())
+    given = dataclasses.replace(Config(), model=dataclasses.replace(ModelConfig(), wide_l2=100.0))
+    assert set(search_space.nearest(given)) == {*point, "wide_l2"}
+    suggested = search_space.suggest(optuna.trial.FixedTrial(point), Config())
+    assert suggested == Config()
+
+
+def test_a_configuration_outside_of_the_space_is_still_the_first_trial() -> None:
+    odd = Config(model=ModelConfig(dropout=0.9, ranking_dim=7), train=TrainConfig(weight_decay=0.0))
+    point = search_space.nearest(odd)
+    assert (point["dropout"], point["ranking_dim"], point["weight_decay"]) == (0.5, 32, 1e-7)
+
+
+def test_a_champion_that_cannot_be_read_is_not_beaten_by_default(store: MlflowClient, tmp_path: Path) -> None:
+    """As after a change of the bundle's form: the new version stays, the reason is told, and nothing moves."""
+    store.create_registered_model("widedeep")
+    store.create_model_version("widedeep", str(tmp_path / "gone"))
+    store.set_registered_model_alias("widedeep", "champion", "1")
+    done = ok("main", *words(TINY | {"trials": "1"}))
+    assert (
+        "refused. It could not be compared with widedeep version 1: Could not get models:/widedeep/1"
+        in done.out
+    )
+    assert "promote --version 2 --force" in done.out
+    assert int(store.get_model_version_by_alias("widedeep", "champion").version) == 1
+    assert store.get_model_version("widedeep", "2").tags["gate"] == "refused"

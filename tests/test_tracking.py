@@ -1,0 +1,193 @@
+"""What a run holds, and what happens when the store is away."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from experiments import tracking
+from experiments.tracked_data import InteractionsDataset
+from experiments.tracking import open_run
+from widedeep.datasets import Dataset
+from widedeep.errors import TrackingError
+
+pytest_plugins = ["experiment_fixtures"]
+
+
+def test_a_run_ends_as_it_went(store: MlflowClient) -> None:
+    with open_run("train", "a name") as good:
+        pass
+    with pytest.raises(ValueError, match="boom"), open_run("train", "a name") as failed:
+        raise ValueError("boom")
+    with pytest.raises(KeyboardInterrupt), open_run("train", "a name") as killed:
+        raise KeyboardInterrupt
+    found = [store.get_run(run.id).info for run in (good, failed, killed)]
+    assert [info.status for info in found] == ["FINISHED", "FAILED", "KILLED"]
+    assert {info.run_name for info in found} == {"a name"}
+    assert {store.get_experiment(info.experiment_id).name for info in found} == {"widedeep"}
+    assert mlflow.active_run() is None
+
+
+def test_the_experiment_is_the_flags_then_the_environments(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
+    with open_run("train", "a") as first, pytest.raises(Exception, match="already active"):
+        mlflow.start_run()
+    with open_run("train", "b", "from the flag") as second:
+        pass
+    names = [store.get_experiment(run.experiment_id).name for run in (first, second)]
+    assert names == ["from the environment", "from the flag"]
+
+
+def test_under_mlflow_run_the_run_is_the_one_that_is_there(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store.create_run(store.create_experiment("mine"), run_name="brave-owl-123")
+    store.log_param(made.info.run_id, "trials", "'3'")  # mlflow run logs raw parameters
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    with open_run("main", "main synthetic", "ignored") as run:
+        run.params("job", {"trials": 3})
+    assert run.id == made.info.run_id
+    found = store.get_run(run.id)
+    assert found.info.run_name == "main synthetic"
+    assert found.data.params == {"trials": "'3'", "job.trials": "3"}
+
+
+def test_a_name_that_a_person_gave_is_kept(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store.create_run(store.create_experiment("mine"), run_name="the one for Monday")
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    with open_run("main", "main synthetic"):
+        pass
+    assert store.get_run(made.info.run_id).info.run_name == "the one for Monday"
+
+
+def test_a_run_holds_metrics_tables_and_environment(store: MlflowClient, board: Dataset) -> None:
+    with open_run("train", "a") as run:
+        run.metrics({"loss": 0.5, "auc": float("nan"), "none": None}, step=1)
+        run.metrics({"loss": 0.25}, step=2)
+        run.params("model", {"hidden": (256, 128), "deep_share": None, "long": "x" * 9000})
+        run.table(pd.DataFrame({"model": ["a", "b"], "ndcg": [0.1, 0.2]}), "evaluation/table.json")
+        run.parquet(pd.DataFrame({"user": [1, 2]}), "evaluation/rows.parquet")
+        run.dataset(board)
+        run.describe("# hello")
+    history = store.get_metric_history(run.id, "loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
+    found = store.get_run(run.id)
+    assert set(found.data.metrics) & {"auc", "none"} == set()
+    assert found.data.params["model.hidden"] == "256,128"
+    assert len(found.data.params["model.long"]) == 500
+    assert found.data.tags["mlflow.note.content"] == "# hello"
+    assert found.data.tags["job"] == "train"
+    environment = json.loads(tracking.artifact(run.id, "environment.json").read_text())
+    assert environment["packages"]["torch"].startswith("2.")
+    assert pd.read_parquet(tracking.artifact(run.id, "evaluation/rows.parquet"))["user"].tolist() == [1, 2]
+    assert json.loads(tracking.artifact(run.id, "evaluation/table.json").read_text())["columns"] == [
+        "model",
+        "ndcg",
+    ]
+    [used] = found.inputs.dataset_inputs
+    assert used.dataset.name == "checkerboard"
+    assert board.digest.startswith(used.dataset.digest)
+    assert json.loads(used.dataset.profile)["users"] == 60
+
+
+def test_system_metrics_are_sampled(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking.quieten()
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    with open_run("train", "a") as run:
+        time.sleep(1.0)
+    assert "system/cpu_utilization_percentage" in store.get_run(run.id).data.metrics
+
+
+def test_a_trial_is_a_child_with_its_curves(store: MlflowClient) -> None:
+    with open_run("tune", "a") as run:
+        run.trial(
+            3,
+            state="PRUNED",
+            started=time.time() - 2,
+            params={"dropout": 0.25},
+            curves=[{"head": "ranking", "epoch": epoch, "ndcg_at_10": epoch / 10} for epoch in (1, 2)],
+            metrics={"validation_ndcg_at_10": 0.2},
+        )
+    [child] = store.search_runs([run.experiment_id], f"tags.mlflow.parentRunId = '{run.id}'")
+    assert child.info.run_name == "trial 3"
+    assert child.info.status == "FINISHED"
+    assert child.data.tags["trial.state"] == "PRUNED"
+    assert child.data.params == {"dropout": "0.25"}
+    assert child.data.metrics["validation_ndcg_at_10"] == 0.2
+    assert child.data.metrics["seconds"] >= 2
+    points = store.get_metric_history(child.info.run_id, "ranking/ndcg_at_10")
+    assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2)]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_trial_costs_a_few_calls_whatever_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("create_run", "log_batch", "set_terminated", "log_metric", "log_param", "set_tag"):
+        real = getattr(MlflowClient, name)
+
+        def counted(*args: object, _real: object = real, _name: str = name, **kwargs: object) -> object:
+            calls.append(_name)
+            return _real(*args, **kwargs)  # type: ignore[operator]
+
+        monkeypatch.setattr(MlflowClient, name, counted)
+    with open_run("tune", "a") as run:
+        calls.clear()
+        curves = [{"head": "ranking", "epoch": epoch, "a": 1.0, "b": 2.0} for epoch in range(100)]
+        params = {f"p{number}": number for number in range(20)}
+        run.trial(0, state="COMPLETE", started=time.time(), params=params, curves=curves, metrics={"v": 1.0})
+        assert calls == ["create_run", "log_batch", "set_terminated"]
+
+
+def test_a_server_that_is_away_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    started = time.monotonic()
+    said = r"127\.0\.0\.1:9: nothing answers.*\n.*MLFLOW_TRACKING_URI"
+    with pytest.raises(TrackingError, match=said), open_run("a", "b"):
+        pass
+    assert time.monotonic() - started < 15
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_a_store_that_cannot_be_opened_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    file.write_text("this is no database " * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    with pytest.raises(TrackingError, match=r"mlflow\.db"):
+        tracking.check_store()
+
+
+def test_files_that_cannot_be_written_are_noticed_before_training(
+    store: MlflowClient, tmp_path: Path
+) -> None:
+    (tmp_path / "blocked").write_text("a file where a folder is needed")
+    store.create_experiment("broken", artifact_location=str(tmp_path / "blocked" / "files"))
+    with pytest.raises(TrackingError, match="--experiment-name"), open_run("train", "a", "broken"):
+        raise AssertionError("training started")
+
+
+def test_an_experiment_behind_mlflow_ui_is_explained(store: MlflowClient) -> None:
+    store.create_experiment("proxied", artifact_location="mlflow-artifacts:/7")
+    with pytest.raises(TrackingError, match="--experiment-name widedeep"), open_run("train", "a", "proxied"):
+        raise AssertionError("training started")
+
+
+def test_a_deleted_experiment_is_named(store: MlflowClient) -> None:
+    store.delete_experiment(store.create_experiment("gone"))
+    with pytest.raises(TrackingError, match="'gone' was deleted"), open_run("train", "a", "gone"):
+        pass
+
+
+def test_the_data_set_is_listed_without_its_rows(board: Dataset) -> None:
+    listed = InteractionsDataset(board)
+    assert [column.name for column in listed.schema.inputs] == ["user_id", "item_id", "rating", "timestamp"]
+    assert listed.profile["num_rows"] == len(board.interactions)
+    assert json.loads(listed.to_dict()["source"])["tags"] == {"source": "made up for a test"}
