@@ -1,0 +1,44 @@
+"""What several test modules need: data whose answer is known, and a model trained on it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads must not take the cores
+
+import pytest
+import torch
+from boards import checkerboard, small_config
+
+from widedeep import DataConfig, Recommender
+from widedeep.datasets import Dataset
+from widedeep.split import Split, split
+
+torch.set_num_threads(1)  # the models here are small, and the machine is shared
+
+
+@pytest.fixture(scope="session")
+def board() -> Dataset:
+    return checkerboard()
+
+
+@pytest.fixture(scope="session")
+def board_split(board: Dataset) -> Split:
+    return split(board.interactions, DataConfig())
+
+
+@pytest.fixture(scope="session")
+def trained(board: Dataset, board_split: Split) -> Recommender:
+    """Trained on the checkerboard's training part."""
+    recommender, _ = Recommender.fit(small_config(), board, board_split.train, board_split.validation)
+    return recommender
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with ml-latest-small."""
+    folder = os.environ.get("WIDEDEEP_TEST_DATA")
+    if not folder or not (Path(folder) / "ml-latest-small").is_dir():
+        pytest.skip("needs WIDEDEEP_TEST_DATA: a folder that holds ml-latest-small")
+    return Path(folder)

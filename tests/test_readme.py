@@ -1,0 +1,68 @@
+"""What the README says runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = (line for block in blocks("bash") for line in block.splitlines())
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("python -m")]
+
+
+def test_python_blocks_run(tmp_path: Path) -> None:
+    code = "\n".join(blocks("python"))
+    assert "Recommender.load" in code
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_commands_have_the_flags_that_are_shown(command: list[str]) -> None:
+    words = command[2:]
+    name = [words[0], *([words[1]] if len(words) > 1 and not words[1].startswith("-") else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", *name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        if word.startswith("--"):
+            assert re.search(rf"{re.escape(word)}\b", done.stdout), f"{' '.join(name)} has no {word}"
+
+
+def test_the_two_commands_stand_at_the_top() -> None:
+    top = blocks("bash")[:2]
+    assert top == [
+        "pip install -e . && mlflow run . --env-manager local\n",
+        "pip install -e '.[dev]' && pytest\n",
+    ]
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    from experiments.commands import COMMANDS
+
+    named = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    assert set(named) - {"serve"} <= set(COMMANDS)
+    assert len(named) == 8
