@@ -1,4 +1,7 @@
-"""What the search varies, and between what: the one place to change it."""
+"""What the search varies, and between what: the one place to change it.
+
+What a fit chooses by itself on the validation part (ridge, shares, recency, epochs) is not searched.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from optuna.trial import BaseTrial
 
-from widedeep.config import Config, ModelConfig, TrainConfig
+from widedeep.config import Config
 
 Range = tuple[float, float, bool]  # low, high, logarithmic
 
@@ -27,14 +30,13 @@ RANKING_DIMS = (32, 64, 128, 256)
 def suggest(trial: BaseTrial, base: Config) -> Config:
     """`base` with what the trial suggests in the place of the searched fields."""
 
-    def drawn(ranges: dict[str, Range], part: ModelConfig | TrainConfig) -> dict[str, Any]:
+    def drawn(ranges: dict[str, Range]) -> dict[str, Any]:
         return {
-            name: trial.suggest_float(name, low, high, log=log)
-            for name, (low, high, log) in _searched(ranges, part).items()
+            name: trial.suggest_float(name, low, high, log=log) for name, (low, high, log) in ranges.items()
         }
 
-    model = drawn(MODEL_RANGES, base.model)
-    train = drawn(TRAIN_RANGES, base.train)
+    model = drawn(MODEL_RANGES)
+    train = drawn(TRAIN_RANGES)
     model["ranking_dim"] = trial.suggest_categorical("ranking_dim", RANKING_DIMS)
     return dataclasses.replace(
         base,
@@ -47,7 +49,7 @@ def nearest(base: Config) -> dict[str, Any]:
     """The point of the space that is nearest to `base`."""
     point: dict[str, Any] = {}
     for ranges, part in ((MODEL_RANGES, base.model), (TRAIN_RANGES, base.train)):
-        for name, (low, high, _) in _searched(ranges, part).items():
+        for name, (low, high, _) in ranges.items():
             point[name] = min(max(getattr(part, name), low), high)
     point["ranking_dim"] = min(RANKING_DIMS, key=lambda dim: abs(dim - base.model.ranking_dim))
     return point
@@ -55,11 +57,5 @@ def nearest(base: Config) -> dict[str, Any]:
 
 def values(config: Config) -> dict[str, Any]:
     """The searched fields of a configuration."""
-    found = {name: getattr(config.model, name) for name in _searched(MODEL_RANGES, config.model)}
-    found["ranking_dim"] = config.model.ranking_dim
-    return found | {name: getattr(config.train, name) for name in _searched(TRAIN_RANGES, config.train)}
-
-
-def _searched(ranges: dict[str, Range], part: ModelConfig | TrainConfig) -> dict[str, Range]:
-    """Without the fields that are none: those a fit chooses on the validation part by itself."""
-    return {name: limits for name, limits in ranges.items() if getattr(part, name) is not None}
+    found = {name: getattr(config.model, name) for name in (*MODEL_RANGES, "ranking_dim")}
+    return found | {name: getattr(config.train, name) for name in TRAIN_RANGES}

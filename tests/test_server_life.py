@@ -115,6 +115,7 @@ def test_drain_lets_a_stream_answer_what_it_has_read(bundle: Path) -> None:
         assert next(stream).response.item_ids
         release = threading.Event()
         started.server._compute.submit(release.wait, 30)
+        assert eventually(lambda: started.server._calls._waiting)
         feed.send(user_id="2", request_id="last")
         assert eventually(lambda: not started.server._calls._waiting)
         draining = asyncio.run_coroutine_threadsafe(started.server.drain(), started.loop)
