@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.progress import Console
 from widedeep import datasets
+from widedeep.closed_form import ClosedForm
 from widedeep.config import Config, DataConfig, from_dict, to_dict
 from widedeep.datasets import Dataset
 from widedeep.interactions import Interactions, concatenate
@@ -96,12 +97,17 @@ def prepare(config: DataConfig, console: Console) -> Prepared:
     return Prepared(dataset, parts, dataclasses.replace(config, dataset=dataset.name))
 
 
-def select(config: Config, data: Prepared, progress: Progress | None = None) -> Selection:
-    """Train on the train part, and let the validation part choose the epochs and whatever else is open."""
+def select(
+    config: Config, data: Prepared, progress: Progress | None = None, known: ClosedForm | None = None
+) -> Selection:
+    """Train on the train part, and let the validation part choose the epochs and whatever else is open.
+
+    known  of an earlier selection on the same data and with the same part of each history read
+    """
     started = time.monotonic()
     validation = data.split.validation if len(data.split.validation) else None
     _, result = Recommender.fit(
-        config, data.dataset, data.split.train, validation, progress=progress, stage="select"
+        config, data.dataset, data.split.train, validation, known=known, progress=progress, stage="select"
     )
     return Selection(
         Recipe(config, result.chosen), result.curves, result.validation, time.monotonic() - started

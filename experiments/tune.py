@@ -20,6 +20,7 @@ from experiments.jobs import JobConfig
 from experiments.progress import Console
 from experiments.recipe import Prepared, Selection, both, select
 from experiments.tracking import Run
+from widedeep.closed_form import ClosedForm
 from widedeep.config import Config
 from widedeep.errors import TrainingError
 from widedeep.training import Progress, Step
@@ -83,7 +84,9 @@ def search(config: Config, data: Prepared, job: JobConfig, run: Run, console: Co
         title = f"trial {trial.number + 1} of {job.trials}"
         with console.training(title) as shown:
             try:
-                attempt.selection = select(attempt.config, data, both(shown, _watch(trial, attempt)))
+                attempt.selection = select(
+                    attempt.config, data, both(shown, _watch(trial, attempt)), _closed_form(attempts)
+                )
             except TrainingError as error:
                 attempt.error = str(error)
                 raise
@@ -123,6 +126,12 @@ def _watch(trial: optuna.Trial, attempt: Attempt) -> Progress:
                 raise optuna.TrialPruned
 
     return watch
+
+
+def _closed_form(attempts: list[Attempt]) -> ClosedForm | None:
+    """What the first trial chose: no setting that is searched bears on how it reads histories."""
+    selection = attempts[0].selection
+    return None if selection is None else selection.recipe.chosen.closed_form
 
 
 def _best(attempts: list[Attempt]) -> Attempt | None:

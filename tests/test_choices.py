@@ -12,8 +12,9 @@ from widedeep.choices import choose_calibration, choose_recency, choose_shares, 
 from widedeep.datasets import Dataset
 from widedeep.features import FeatureProcessor, ItemTable, Vocabulary
 from widedeep.histories import Encoded, Histories
+from widedeep.mixture import Mixture, ranking_targets
 from widedeep.model import WideDeepNet
-from widedeep.objectives import LikeObjective, ranking_targets
+from widedeep.objectives import LikeObjective
 from widedeep.split import Split
 from widedeep.wide import ItemWeights
 
@@ -88,7 +89,7 @@ def test_recency_is_chosen_where_the_order_tells_something(shuffled: bool) -> No
     histories = Histories.from_encoded(train, 401)
     net.wide = ItemWeights.fit(histories, 61, 1.0)
     net.deep_share.fill_(0.0)
-    choose_recency(net, ranking_targets(validation, 0), histories)
+    choose_recency(net, ranking_targets(validation, 61, 0), histories)
     assert (float(net.recency) > 0) != shuffled
 
 
@@ -99,6 +100,7 @@ def test_a_deep_side_of_noise_gets_no_share(board: Dataset, board_split: Split) 
         torch.nn.init.normal_(parameter)
     validation = trained.processor.encode(board_split.validation)
     with torch.no_grad():
-        choose_shares(trained.net, ranking_targets(validation, 0), trained.histories)
+        targets = ranking_targets(validation, trained.net.item_count, 0)
+        choose_shares(Mixture(trained.net, targets, trained.histories))
     noise = float(trained.net.deep_share) * (1 - float(trained.net.factor_share))
     assert noise <= 0.2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_are_left_alone(
     assert torch.equal(torch.rand(3), expected)
     assert same(first, run(small_config(), board, board_split))
     assert not same(first, run(small_config(seed=1), board, board_split))
+
+
+def test_known_choices_change_nothing_but_the_time(board: Dataset, board_split: Split) -> None:
+    first = run(small_config(), board, board_split)
+    assert same(first, run(small_config(), board, board_split, known=first.chosen.closed_form))
+    others = dataclasses.replace(first.chosen.closed_form, factors=FactorSettings(dim=3, epochs=1))
+    assert run(small_config(), board, board_split, known=others).net.factors.vectors.shape[1] == 3
+    unlike = dataclasses.replace(others, recency=first.chosen.closed_form.recency + 1)
+    assert same(first, run(small_config(), board, board_split, known=unlike))
 
 
 def test_early_stopping_keeps_the_best_epoch(board: Dataset, board_split: Split) -> None:

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from widedeep.histories import Histories
-from widedeep.metrics import ndcg_at_k
+from widedeep.mixture import Mixture
 from widedeep.model import WideDeepNet
 from widedeep.objectives import LikeObjective, validation_ndcg
-from widedeep.rankings import BLOCK_SCORES, Targets, rank_users
+from widedeep.rankings import Targets
 
 DEEP_SHARES = tuple(step / 10 for step in range(11))
 FACTOR_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -43,57 +43,20 @@ def choose_recency(net: WideDeepNet, targets: Targets, histories: Histories) -> 
 
 
 def choose_shares(
-    net: WideDeepNet,
-    targets: Targets,
-    histories: Histories,
+    mixture: Mixture,
     deep_shares: Sequence[float] = DEEP_SHARES,
     factor_shares: Sequence[float] = FACTOR_SHARES,
 ) -> None:
-    """Set the parts' shares of the ranking score to the best on the validation part.
+    """Set the parts' shares of the network's ranking score to the best on the validation part.
 
     Best by the mean over a point of the grid and its neighbours, so that no single lucky value is taken.
     """
-    parts = _Parts(net, targets, histories)
-    found = torch.empty(len(deep_shares), len(factor_shares))
-    for row, deep in enumerate(deep_shares):
-        for column, factor in enumerate(factor_shares):
-            parts.weights = (1 - deep, deep * factor, deep * (1 - factor))
-            counts = {"item_count": net.item_count, "warm_count": net.warm_count}
-            ranked = rank_users(parts, targets, histories, **counts)  # type: ignore[arg-type]
-            ndcg = ndcg_at_k(ranked.hits, targets.relevant_count.cpu(), 10)
-            found[row, column] = float(ndcg.nanmean())
+    mixture.update_deep()
+    found = torch.tensor([[mixture.ndcg(deep, factor) for factor in factor_shares] for deep in deep_shares])
     smooth = F.avg_pool2d(found[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
     row, column = divmod(int(smooth.argmax()), len(factor_shares))
-    net.deep_share.fill_(deep_shares[row])
-    net.factor_share.fill_(factor_shares[column])
-
-
-class _Parts:
-    """The scores of the three parts, kept, as a ranker of any mixture of them."""
-
-    name = "parts"
-
-    def __init__(self, net: WideDeepNet, targets: Targets, histories: Histories) -> None:
-        self.row = torch.zeros(net.user_count, dtype=torch.int64, device=net.device)
-        self.row[targets.user_index] = torch.arange(len(targets.user_index), device=net.device)
-        self.weights = (1.0, 0.0, 0.0)
-        self.scores = []
-        kept = (float(net.deep_share), float(net.factor_share))
-        for deep, factor in ((0.0, 0.0), (1.0, 1.0), (1.0, 0.0)):
-            net.deep_share.fill_(deep)
-            net.factor_share.fill_(factor)
-            blocks = torch.split(targets.user_index, max(1, BLOCK_SCORES // net.item_count))
-            self.scores.append(torch.cat([net.rank_scores(users, histories.take(users)) for users in blocks]))
-        net.deep_share.fill_(kept[0])
-        net.factor_share.fill_(kept[1])
-
-    def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:  # noqa: ARG002
-        rows = self.row[user_index]
-        mixed = torch.zeros(())
-        for weight, scores in zip(self.weights, self.scores, strict=True):
-            if weight:
-                mixed = mixed + weight * scores[rows]
-        return mixed
+    mixture.net.deep_share.fill_(deep_shares[row])
+    mixture.net.factor_share.fill_(factor_shares[column])
 
 
 @torch.no_grad()

@@ -73,9 +73,18 @@ def fit_with(net: WideDeepNet, histories: Histories, settings: ClosedForm, seed:
 
 @torch.no_grad()
 def fit_and_choose(
-    net: WideDeepNet, histories: Histories, targets: Targets, config: ModelConfig, seed: int
+    net: WideDeepNet,
+    histories: Histories,
+    targets: Targets,
+    config: ModelConfig,
+    seed: int,
+    known: ClosedForm | None = None,
 ) -> ClosedForm:
-    """Fit both parts with what is best for each alone on the validation part."""
+    """Fit both parts with what is best for each alone on the validation part.
+
+    known  choices of another fit on the same data: its low-rank part is taken over where both read the same
+           of a history, as nothing else that a configuration says changes it
+    """
     net.deep_share.fill_(0.0)
     mixed = bool((~histories.liked).any())
     reads = {"likes": [True], "all": [False], "auto": [True, False] if mixed else [True]}[config.learn_from]
@@ -93,8 +102,14 @@ def fit_and_choose(
         choose_recency(net, targets, histories)
     else:
         net.recency.fill_(config.recency)
-    factors = None if config.factor_share == 0 else _choose_factors(net, histories, targets, config, seed)
-    return ClosedForm(likes_only, l2, round(float(net.recency), 6), factors)
+    recency = round(float(net.recency), 6)
+    if config.factor_share == 0:
+        return ClosedForm(likes_only, l2, recency, None)
+    if known and known.factors and (known.likes_only, known.recency) == (likes_only, recency):
+        net.factors = ItemFactors.fit(net.read(histories)[0], net.item_count, known.factors, seed)
+        return ClosedForm(likes_only, l2, recency, known.factors)
+    factors = _choose_factors(net, histories, targets, config, seed)
+    return ClosedForm(likes_only, l2, recency, factors)
 
 
 def _crosses(net: WideDeepNet, histories: Histories, l2: float) -> ItemWeights:

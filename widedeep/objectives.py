@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from widedeep.config import Config
 from widedeep.histories import Encoded, Histories, concatenate
 from widedeep.metrics import auc, ndcg_at_k
+from widedeep.mixture import Mixture
 from widedeep.model import WideDeepNet
 from widedeep.rankings import BLOCK_SCORES, Targets, rank_users
 from widedeep.sampling import (
@@ -22,8 +23,6 @@ from widedeep.sampling import (
     UserBatch,
     UserBatches,
 )
-
-VALIDATION_USERS = 10_000  # at most, to judge a ranking by after every epoch
 
 
 class Batches(Protocol):
@@ -96,10 +95,10 @@ class RankingObjective(_Head):
         config: Config,
         net: WideDeepNet,
         histories: Histories,
-        targets: Targets | None,
+        mixture: Mixture | None,
         device: torch.device,
     ) -> None:
-        """histories  of all users by user_index, on the device;  targets  of the validation part"""
+        """histories  of all users by user_index, on the device;  mixture  of the validation part's users"""
         self.net = net
         self.module = net.deep
         self.patience = config.train.ranking_patience
@@ -111,7 +110,7 @@ class RankingObjective(_Head):
             float(net.recency) > 0,
             device,
         )
-        self.targets = targets
+        self.mixture = mixture
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters()), "weight_decay": self.weight_decay}]
@@ -149,18 +148,18 @@ class RankingObjective(_Head):
         return total / max(1, count)
 
     def validate(self) -> dict[str, float]:
-        if self.targets is None:
+        if self.mixture is None:
             return {}
-        return {"item_log_loss": self._item_log_loss(self.targets), "ndcg_at_10": self.ndcg()}
+        self.mixture.update_deep()
+        shares = (float(self.net.deep_share), float(self.net.factor_share))
+        return {
+            "item_log_loss": self._item_log_loss(self.mixture.targets),
+            "ndcg_at_10": self.mixture.ndcg(*shares),
+        }
 
     def quality(self, metrics: dict[str, float]) -> float | None:
         """By the likelihood and not by NDCG, which is noisy: its maximum over many epochs is luck."""
         return -metrics["item_log_loss"] if "item_log_loss" in metrics else None
-
-    def ndcg(self) -> float:
-        """NDCG@10 of the whole ranking, wide and deep, on the validation part."""
-        assert self.targets is not None
-        return float(validation_ndcg(self.net, self.targets, self.histories).nanmean())
 
 
 @torch.no_grad()
@@ -168,15 +167,6 @@ def validation_ndcg(net: WideDeepNet, targets: Targets, histories: Histories) ->
     """(users,) NDCG@10, NaN where none of a user's likes counts."""
     found = rank_users(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count)
     return ndcg_at_k(found.hits, targets.relevant_count.cpu(), 10)
-
-
-def ranking_targets(validation: Encoded, seed: int) -> Targets:
-    users = torch.unique(validation.user_index[validation.liked & (validation.user_index > 0)])
-    if len(users) > VALIDATION_USERS:
-        generator = torch.Generator().manual_seed(seed)
-        users = users[torch.randperm(len(users), generator=generator)[:VALIDATION_USERS].to(users.device)]
-    rows = validation.take(torch.isin(validation.user_index, users))
-    return Targets.of(rows, rows.user_index.long())
 
 
 class LikeObjective(_Head):

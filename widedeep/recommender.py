@@ -20,6 +20,7 @@ from torch import Tensor
 
 from widedeep import bundle
 from widedeep.answers import RankingAnswers
+from widedeep.closed_form import ClosedForm
 from widedeep.config import Config
 from widedeep.device import resolve_device
 from widedeep.features import FeatureProcessor
@@ -68,6 +69,7 @@ class Recommender:
         validation: Interactions | None = None,
         *,
         chosen: Chosen | None = None,
+        known: ClosedForm | None = None,
         progress: Progress | None = None,
         stage: str = "fit",
     ) -> tuple[Recommender, FitResult]:
@@ -80,6 +82,7 @@ class Recommender:
             encoded,
             None if validation is None else processor.encode(validation),
             chosen=chosen,
+            known=known,
             progress=progress,
             stage=stage,
         )

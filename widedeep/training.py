@@ -23,8 +23,9 @@ from widedeep.device import autocast, resolve_device, resolve_precision
 from widedeep.errors import EmptyDataError, TrainingError
 from widedeep.features import FeatureProcessor
 from widedeep.histories import Encoded, Histories
+from widedeep.mixture import Mixture, ranking_targets
 from widedeep.model import WideDeepNet
-from widedeep.objectives import LikeObjective, Objective, RankingObjective, ranking_targets
+from widedeep.objectives import LikeObjective, Objective, RankingObjective
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,14 @@ def fit(
     validation: Encoded | None = None,
     *,
     chosen: Chosen | None = None,
+    known: ClosedForm | None = None,
     progress: Progress | None = None,
     stage: str = "fit",
 ) -> FitResult:
     """Train a WideDeepNet.
 
     validation  held out: early stopping, and the choices. Without it the epochs of `chosen`, else of the config
+    known       choices of another fit on the same data, so that not all of them have to be made again
     progress    called at every batch and epoch; may raise to end the training
     stage       names the checkpoint file when one recipe is fitted several times
     Raises      EmptyDataError: no likes to learn from; TrainingError: the loss is not finite
@@ -116,16 +119,17 @@ def fit(
         net = WideDeepNet.for_data(config.model, processor, train).to(device)
         histories = Histories.from_encoded(train, processor.user_count).to(device)
         held_out = None if validation is None else validation.to(device)
-        targets = None if held_out is None else ranking_targets(held_out, config.train.seed)
+        targets = None if held_out is None else ranking_targets(held_out, net.item_count, config.train.seed)
         report(Step("wide", 0, 1, 0, 1))
         if chosen is None and targets is not None:
-            closed_form = fit_and_choose(net, histories, targets, config.model, config.train.seed)
+            closed_form = fit_and_choose(net, histories, targets, config.model, config.train.seed, known)
         else:
             closed_form = chosen.closed_form if chosen else default(config.model)
             fit_with(net, histories, closed_form, config.train.seed)
         report(Step("wide", 1, 1, 1, 1))
         _set_shares(net, config.model, chosen)
-        ranking = RankingObjective(config, net, histories, targets, device)
+        mixture = None if targets is None else Mixture(net, targets, histories)
+        ranking = RankingObjective(config, net, histories, mixture, device)
         like = LikeObjective(config, net, train, histories, held_out, device)
         checkpoint = Checkpoint.of(config, train, stage)
         curves: list[dict[str, Any]] = []
@@ -140,13 +144,11 @@ def fit(
     net.eval()
     level(net, like)
     found = {}
-    if targets is not None:
+    if mixture is not None:
         if chosen is None:
             model = config.model
             choose_shares(
-                net,
-                targets,
-                histories,
+                mixture,
                 DEEP_SHARES if model.deep_share is None else (model.deep_share,),
                 FACTOR_SHARES if model.factor_share is None else (model.factor_share,),
             )
