@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from widedeep import factors
 from widedeep.baselines import BASELINES, EASE, IALS, ItemKNN, Popularity, ials, item_knn, tune_baselines
 from widedeep.config import DataConfig
 from widedeep.evaluation import Ranker, evaluate, user_keys
@@ -146,7 +147,7 @@ def test_ials_is_alternating_least_squares(dim, exponent):
         IALS(dim, **settings, epochs=epochs, liked_only=False).fit(train, ITEMS + 1) for epochs in (0, 3)
     )
     liked = train.multi_hot(ITEMS + 1).bool()
-    items = start.items.double()
+    items = start.factors.vectors.double()
     for _ in range(3):
         users = _least_squares(liked, items, *settings.values())
         items = _least_squares(liked.T, users, *settings.values())
@@ -190,7 +191,7 @@ def test_blocks_change_nothing(kind, monkeypatch):
     rows = torch.arange(len(train))
     whole = kind().fit(train, ITEMS + 1).rank_scores(rows, train)
     monkeypatch.setattr(item_knn, "BLOCK_ENTRIES", 3 * (ITEMS + 1))
-    monkeypatch.setattr(ials, "BLOCK_ENTRIES", 1)
+    monkeypatch.setattr(factors, "BLOCK_ENTRIES", 1)
     assert torch.allclose(kind().fit(train, ITEMS + 1).rank_scores(rows, train), whole, atol=1e-6)
 
 

@@ -18,9 +18,7 @@ from widedeep.wide import ItemWeights
 
 DEFAULT_L2 = 250.0
 WIDE_L2S = (30.0, 60.0, 125.0, 250.0, 500.0, 1000.0, 2000.0)
-WIDE_COST = (
-    5 * 10**11
-)  # flops of fitting the crosses once, above which their ridge is not searched: some 10 s
+WIDE_COST = 5 * 10**11  # flops of fitting the crosses once, about 10 s; above it their ridge is not searched
 UNOBSERVED_WEIGHTS = (1.0, 0.32, 0.1, 0.03)
 FACTOR_L2S = (0.1, 0.03, 0.01, 0.003)
 COARSE_DIM, COARSE_EPOCHS = 32, 4

@@ -113,7 +113,8 @@ class ItemFactors(nn.Module):
             filled = (place < count[:, None]).float()
             errors = filled if weights is None else filled * weights[entry]
             root = (shared + ridge[rows, None]).sqrt()  # (rows, dim)
-            block = rotated[index[entry]] / root[:, None] * errors.sqrt()[:, :, None]  # (rows, longest, dim)
+            block = rotated[index[entry]] / root[:, None]  # (rows, longest, dim)
+            block *= errors.sqrt()[:, :, None]
             solved[rows] = _solve_block(block, errors.sqrt()) / root
         unrotated: Tensor = solved @ basis.float().T
         return unrotated
