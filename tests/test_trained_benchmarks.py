@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from experiments.benchmarks import cold_items, diversity
+from experiments.benchmarks import cold_items, diversity, quality
 from widedeep import Recommender
 from widedeep.split import Split
 
@@ -73,3 +74,36 @@ def test_a_release_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert diversity.main(flags) == 1
     assert cold_items.main(flags) == 1
     assert "ratings" in capsys.readouterr().err
+
+
+def test_quality_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each part that is taken away is another row; nothing beats what the data was made from."""
+    assert quality.main(["--quick", "--out", str(tmp_path), "--users", "150", "--interactions", "5000"]) == 0
+    assert "| wide and low-rank | NDCG@10 |" in capsys.readouterr().out
+    found = rows(tmp_path)
+    names = {name for name, metric in found if metric == "Recall@20"}
+    assert names == {
+        "widedeep", "wide and low-rank", "wide alone", "popularity", "item-kNN", "iALS", "EASE", "best reachable",
+    }  # fmt: skip
+    assert found["widedeep", "NDCG@10"] == pytest.approx(found["widedeep, seed 0", "NDCG@10"])
+    assert max(names, key=lambda name: found[name, "NDCG@10"]) == "best reachable"
+    assert 0 < found["widedeep, seed 0", "AUC"] < 1
+
+
+def test_the_mean_over_seeds_is_by_user() -> None:
+    parts = [
+        pd.DataFrame({"ndcg_at_10": values, "recall_at_20": values, "mrr": values}, index=["a", "b"])
+        for values in ([0.0, 1.0], [1.0, 1.0], [0.5, 0.25])
+    ]
+    mean = quality.mean_of(parts)
+    assert list(mean.columns) == ["ndcg_at_10", "recall_at_20"]
+    assert mean["ndcg_at_10"].to_dict() == {"a": 0.5, "b": 0.75}
+
+
+def test_a_quality_benchmark_of_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        quality.main(["--out", str(tmp_path), "--seeds", "0"])
+    assert quality.main(["--out", str(tmp_path), "--dataset", "nothing"]) == 1
+    assert "dataset" in capsys.readouterr().err
