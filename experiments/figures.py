@@ -94,17 +94,20 @@ def training_curves(curves: Sequence[dict[str, Any]], chosen: dict[str, int], ab
                 fontsize=8,
                 va="top",
                 ha="left" if early else "right",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
-            kind = (
-                "training loss"
-                if name == "train_loss"
-                else f"validation {LABELS.get(name, name.replace('_', ' '))}"
-            )
+            kind = "training loss" if name == "train_loss" else f"validation {_within(name)}"
             axis.set_title(f"{head} head: {kind}", fontsize=10, loc="left")
             axis.set_xlabel("epoch")
             axis.locator_params(axis="x", integer=True)
     figure.suptitle(about, fontsize=10, x=0.01, ha="left")
     return figure
+
+
+def _within(name: str) -> str:
+    """What a metric is called within a sentence: NDCG@10, AUC, log loss."""
+    label = LABELS.get(name, name.replace("_", " "))
+    return label if label[:2].isupper() else label[:1].lower() + label[1:]
 
 
 def reliability(report: Report, about: str) -> Figure | None:

@@ -46,7 +46,7 @@ class Console:
                 head = step.head
                 bar = tqdm(
                     total=step.total * step.epochs,
-                    desc=f"{title}, {head} side",
+                    desc=f"{title}, {head} head",
                     unit=" steps",
                     leave=False,
                     dynamic_ncols=True,
