@@ -54,7 +54,12 @@ def _run(words: list[str]) -> None:
     parsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, command in COMMANDS.items():
         sub = parsers.add_parser(
-            name, help=command.help, description=command.text, formatter_class=_Format, allow_abbrev=False
+            name,
+            help=command.help,
+            description=command.text,
+            usage=f"python -m experiments {name} [--FLAG VALUE ...]",
+            formatter_class=_Format,
+            allow_abbrev=False,
         )
         command.add_flags(sub)
     parsers.add_parser("serve", help="serve a model over gRPC; the same as python -m server", add_help=False)
