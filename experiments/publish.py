@@ -87,7 +87,7 @@ def description(made: Made, data: Prepared, verdict: str) -> str:
             "The figures are of the same recipe trained on what comes before the test part "
             f"(split {data.split.method}); this model has {'also ' if made.trained_on == ALL else 'not '}"
             "seen the test part.",
-            report.markdown_table(report.rows(made.results.all), report.WIDE),
+            report.described_table(report.rows(made.results.all)),
         ]
     else:
         lines.append("There was no test part (split=none), so there are no test figures.")

@@ -26,7 +26,11 @@ LABELS = {
 }
 LOWER_IS_BETTER = ("log_loss", "calibration_error")
 NOTHING = "–"
+INTERVALS = (
+    "95% intervals in brackets, by bootstrap over users. Lower is better for log loss and calibration error."
+)
 WIDE = "&emsp;"
+UNBROKEN = "&NoBreak;–&NoBreak;"
 
 
 def cell(value: Interval) -> str:
@@ -57,10 +61,22 @@ def plain_table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([printed[0], "  ".join("-" * width for width in widths), *printed[1:]])
 
 
-def markdown_table(lines: Sequence[Sequence[str]], gap: str = "") -> str:
-    """gap: put after each cell; the descriptions in MLflow's UI set cells without any space between them"""
-    header, *body = (f"| {' | '.join(text.replace('|', '/') + gap for text in line)} |" for line in lines)
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    header, *body = (f"| {' | '.join(text.replace('|', '/') for text in line)} |" for line in lines)
     return "\n".join([header, "|" + " --- |" * len(lines[0]), *body])
+
+
+def described_table(lines: Sequence[Sequence[str]]) -> str:
+    """Markdown for a description in MLflow's UI, which leaves no gap between cells and breaks lines at dashes."""
+    return markdown_table([[text.replace("–", UNBROKEN) + WIDE for text in line] for line in lines])
+
+
+def document(reports: Sequence[Report], title: str, about: str) -> str:
+    """The table as a page of its own.  about: the split"""
+    return (
+        f"# {title}\n\nSplit {about}.\n\n{markdown_table(rows(reports))}\n\n{INTERVALS} Baselines are tuned on the "
+        "validation part. Every figure is of a model trained on what comes before the test part.\n"
+    )
 
 
 def frame(reports: Sequence[Report]) -> pd.DataFrame:

@@ -44,10 +44,7 @@ def finish(
     if made.results is not None:
         print(f"{data.dataset.name}, {data.split.description}")
         print(report.plain_table(report.rows(made.results.all)))
-        print(
-            "95% intervals in brackets, by bootstrap over users. "
-            "Lower is better for log loss and calibration error."
-        )
+        print(report.INTERVALS)
     else:
         print(f"{data.dataset.name}: split=none, so there is no test part and there are no test figures.")
     print(_of_what(made))
@@ -82,7 +79,7 @@ def finish_search(run: Run, search: Search, data: Prepared) -> None:
     ]
     run.describe(
         f"Search over {len(search.attempts)} settings on **{data.dataset.name}**, judged on the validation part.\n\n"
-        f"{report.markdown_table(lines)}\n\n{_search_line(search)}\n\nTrain the best:\n\n```\n{command}\n```"
+        f"{report.described_table(lines)}\n\n{_search_line(search)}\n\nTrain the best:\n\n```\n{command}\n```"
     )
     print()
     print(report.plain_table(lines))
@@ -205,8 +202,8 @@ def _description(
         parts.append(" ".join(("**Synthetic data: made up, not real.**", *data.dataset.notes)))
     if made.results is not None:
         parts += [
-            report.markdown_table(report.rows(made.results.all), report.WIDE),
-            "95% intervals in brackets, by bootstrap over users. Baselines are tuned on the same validation part.",
+            report.described_table(report.rows(made.results.all)),
+            f"{report.INTERVALS} Baselines are tuned on the same validation part.",
         ]
     parts.append(
         f"**Data.** {len(rows):,} interactions from {data.dataset.source}, digest `{data.dataset.digest[:16]}`. "
