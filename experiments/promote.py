@@ -24,6 +24,7 @@ from experiments.judging import Bench, per_user_of
 from experiments.progress import Console
 from experiments.recipe import Prepared, Recipe
 from experiments.registry import Version
+from experiments.store import check_store
 from widedeep.config import Config
 from widedeep.errors import GateError, TrackingError, WideDeepError
 from widedeep.recommender import Recommender
@@ -107,7 +108,8 @@ def judge(
     reference = None
     if champion is not None:
         try:
-            reference = (f"version {champion.number}", champion_results(champion, data, config, console))
+            name = f"the recipe of version {champion.number}"
+            reference = (name, champion_results(champion, data, config, console))
         except WideDeepError as error:
             return Verdict(False, rule, f"It could not be compared with {champion}: {error}")
     return gate.judge(
@@ -153,7 +155,7 @@ def job(number: int, job_config: JobConfig, current: Config, *, force: bool, con
     current  settings of this machine: device, precision, where the data are
     Raises   GateError: the version did not earn the alias
     """
-    tracking.check_store()
+    check_store()
     name, alias = job_config.register, job_config.alias
     version = registry.version(name, number)
     champion = registry.aliased(name, alias)
@@ -208,6 +210,6 @@ def rollback(job_config: JobConfig) -> str:
 
     Raises  RegistryError: nothing to move back to
     """
-    tracking.check_store()
+    check_store()
     before, now = registry.move_back(job_config.register, job_config.alias)
     return f"{before.name}@{job_config.alias} is version {before.number} again; version {now.number} lost it."
