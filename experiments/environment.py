@@ -30,11 +30,8 @@ def requirements() -> list[str]:
     return [f"{package}=={version(package)}" for package in MODEL_PACKAGES]
 
 
-def describe(device: str = "") -> dict[str, Any]:
-    """Plain Python for the run's environment.json.
-
-    device  the one that the job trained on
-    """
+def describe() -> dict[str, Any]:
+    """Plain Python for the run's environment.json."""
     return {
         "python": platform.python_version(),
         "executable": sys.executable,
@@ -42,7 +39,6 @@ def describe(device: str = "") -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": device,
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "packages": {package: version(package) for package in PACKAGES},

@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from experiments import recipe, registry, report, tracking
+from experiments import recipe, registry, report
 from experiments.flags import config_from
 from experiments.jobs import JobConfig
 from experiments.judging import Bench
 from experiments.progress import Console
 from experiments.recipe import Recipe, on_data
 from experiments.stages import evaluation_line, log_results, start, timed
+from experiments.store import check_store
 from experiments.tracking import open_run
 from widedeep.config import Config
 from widedeep.errors import ConfigError
@@ -31,15 +32,14 @@ def job(given: dict[str, Any], job_config: JobConfig, console: Console) -> None:
     where = given.get("model", "")
     config, chosen, key = config_from(given), None, ""
     if where:
-        tracking.check_store()
+        check_store()
         known = registry.load(where, device="cpu")
         config, chosen = config_from(given, _portable(known.config)), known.chosen
         key = recipe.comparison_key(str(known.about.get("digest")), known.config.data)
     if config.data.split == "none":
         raise ConfigError("split=none leaves nothing to evaluate on. Name another: --split user-time.")
-    with open_run(
-        "evaluate", job_config.run_name or f"evaluate {where or config.data.dataset}", job_config.experiment
-    ) as run:
+    subject = where or config.data.dataset
+    with open_run("evaluate", subject, job_config.experiment, job_config.run_name) as run:
         data = start(config, job_config, run, console)
         config = on_data(config, data.config)
         unchanged = chosen is not None and key == data.key and config.model == known.config.model
@@ -58,7 +58,7 @@ def job(given: dict[str, Any], job_config: JobConfig, console: Console) -> None:
             f"{what}, trained on what comes before the test part.\n\n"
             f"{data.dataset.name}, split {data.split.description}"
         )
-        run.describe(f"{note}\n\n{report.markdown_table(report.rows(results.all))}")
+        run.describe(f"{note}\n\n{report.described_table(report.rows(results.all))}")
         print(f"\n{note}\n{report.plain_table(report.rows(results.all))}")
 
 

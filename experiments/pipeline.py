@@ -31,8 +31,7 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
             "split=none leaves nothing to judge a model by, which is what the main job does. "
             "Use `python -m experiments train --split none`."
         )
-    name = job_config.run_name or f"main {config.data.dataset}"
-    with open_run("main", name, job_config.experiment) as run:
+    with open_run("main", config.data.dataset, job_config.experiment, job_config.run_name) as run:
         data = start(config, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)
         made = make(found.selection, data, job_config, run, console)
@@ -47,8 +46,7 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
 
 def tune_job(config: Config, job_config: JobConfig, console: Console) -> None:
     """The entry point `tune`: the search alone, which never looks at the test part."""
-    name = job_config.run_name or f"tune {config.data.dataset}"
-    with open_run("tune", name, job_config.experiment) as run:
+    with open_run("tune", config.data.dataset, job_config.experiment, job_config.run_name) as run:
         data = start(config, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)
         run.json(found.selection.recipe.to_dict() | {"comparison_key": data.key}, "recipe.json")

@@ -15,6 +15,7 @@ from experiments.recipe import Prepared, Selection
 from experiments.tracking import Run
 from widedeep import config as configuration
 from widedeep.config import Config
+from widedeep.device import resolve_device
 from widedeep.recommender import Recommender
 from widedeep.training import Progress, Step
 
@@ -46,6 +47,8 @@ def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> 
     run.params("data", configuration.to_dict(config.data))
     run.params("job", to_dict(job_config))
     data = timed(run, "data", lambda: recipe.prepare(config.data, console))
+    if data.config.dataset != config.data.dataset:
+        run.rename(data.config.dataset)
     run.dataset(data.dataset)
     rows = data.dataset.interactions
     run.tags(
@@ -54,6 +57,7 @@ def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> 
             "data_digest": data.dataset.digest,
             "synthetic": str(data.dataset.truth is not None).lower(),
             "split": data.split.description,
+            "device": resolve_device(config.train.device),
         }
     )
     run.params(
@@ -114,7 +118,7 @@ def log_results(results: Results, data: Prepared, run: Run) -> None:
     run.table(report.wide_frame(reports), "evaluation/report_table.json")
     run.table(report.slices_frame(reports), "evaluation/slices_table.json")
     run.parquet(per_user_frame(reports), "evaluation/per_user.parquet")
-    run.text(report.markdown_table(report.rows(reports)) + "\n", "evaluation/report.md")
+    run.text(report.document(reports, data.dataset.name, data.split.description), "evaluation/report.md")
     run.figure(figures.by_model(reports, "ndcg_at_10", about), "figures/ndcg_by_model.png")
     run.figure(figures.by_slice(reports, about), "figures/slices.png")
     curve = figures.reliability(results.model, about)

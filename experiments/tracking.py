@@ -1,7 +1,7 @@
 """Everything that is written to an MLflow run.
 
-The store is MLFLOW_TRACKING_URI, else mlflow.db in the working directory. Under `mlflow run` the run exists
-already and is the one that is written to; otherwise a new one is made in the experiment.
+Under `mlflow run` the run exists already and is the one that is written to; otherwise a new one is made in the
+experiment.
 """
 
 from __future__ import annotations
@@ -22,43 +22,30 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
 
 from experiments import environment
+from experiments.store import STORE_ERRORS, check_store, reached
 from experiments.tracked_data import InteractionsDataset
 from widedeep.datasets import Dataset
 from widedeep.errors import TrackingError
 
-STORE_ERRORS = (
-    MlflowException,
-    SQLAlchemyError,
-    OSError,
-    ImportError,
-)  # the last: no driver for the database
 DEFAULT_EXPERIMENT = "widedeep"
+OTHER_EXPERIMENT = (
+    "Use another experiment: --experiment-name widedeep (mlflow run) or --experiment widedeep "
+    "(python -m experiments)"
+)
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 SYSTEM_SAMPLING = "2"  # seconds between samples of the system metrics
+SOURCE_TAGS = (
+    "mlflow.user",
+    "mlflow.source.name",
+    "mlflow.source.type",
+    "mlflow.source.git.commit",
+    "git.commit",
+)
 PARAMS_PER_CALL = 100  # what MLflow takes at once
 VALUE_LENGTH = 500
-REASON_LENGTH = 300
-
-
-@contextlib.contextmanager
-def reached(what: str) -> Iterator[None]:
-    """Turns what goes wrong between us and the store into TrackingError."""
-    try:
-        yield
-    except STORE_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "NewConnectionError" in reason or "NameResolutionError" in reason:
-            reason = "nothing answers at that address"
-        raise TrackingError(
-            f"Could not {what} at {mlflow.get_tracking_uri()}: {reason[:REASON_LENGTH]}\n"
-            "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is "
-            "mlflow.db in the working directory."
-        ) from error
 
 
 def quieten() -> None:
@@ -68,41 +55,33 @@ def quieten() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", SYSTEM_SAMPLING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
-
-def check_store() -> None:
-    """Ask the store for something, once and without long retries.
-
-    Raises  TrackingError
-    """
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in patience}
-    os.environ.update(patience)
-    try:
-        with reached("reach the tracking store"):
-            MlflowClient().search_experiments(max_results=1)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class Run:
     """An MLflow run that is being written."""
 
-    def __init__(self, run_id: str, experiment_id: str) -> None:
+    def __init__(self, run_id: str, experiment_id: str, tags: Mapping[str, str], *, named: bool) -> None:
+        """tags: whose it is and where its source is from;  named: by a person"""
         self.id = run_id
         self.experiment_id = experiment_id
+        self.named = named
+        self.job = tags["job"]
+        self.source = {key: tags[key] for key in SOURCE_TAGS if key in tags}
         self.client = MlflowClient()
+        self._data: list[DatasetInput] = []
+
+    def rename(self, subject: str) -> None:
+        """Call it after what the job turned out to be about, unless a person has named it."""
+        if not self.named:
+            self.tags({"mlflow.runName": f"{self.job} {subject}"})
 
     def params(self, section: str, values: Mapping[str, Any]) -> None:
         """Parameters, but for empty ones, as SECTION.NAME: `mlflow run` logs its own as NAME, and none may clash."""
         found = [
-            Param(f"{section}.{name}", _short(value))
-            for name, value in values.items()
+            Param(name, _short(value))
+            for name, value in _flat(section, values)
             if value is not None and value != ""
         ]
         with reached("log parameters"):
@@ -153,10 +132,9 @@ class Run:
     def dataset(self, dataset: Dataset) -> None:
         """The data set with its digest, for the run's Datasets in the UI."""
         entity = InteractionsDataset(dataset)._to_mlflow_entity()
+        self._data = [DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])]
         with reached("log the data set"):
-            self.client.log_inputs(
-                self.id, [DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])]
-            )
+            self.client.log_inputs(self.id, self._data)
 
     def trial(
         self,
@@ -168,7 +146,7 @@ class Run:
         curves: list[dict[str, Any]],
         metrics: Mapping[str, float | None],
     ) -> None:
-        """A finished trial as a child of this run, in three calls.
+        """A finished trial as a child of this run, with its data set and its source, in a few calls.
 
         state    COMPLETE, PRUNED or FAIL, as Optuna has it
         started  seconds since 1970
@@ -177,15 +155,18 @@ class Run:
         points = _metrics({**metrics, "seconds": time.time() - started}, 0)
         for row in curves:
             head, epoch = row["head"], int(row["epoch"])
-            values = {f"{head}/{name}": row[name] for name in row if name not in ("head", "epoch")}
+            values = {f"curves/{head}_{name}": row[name] for name in row if name not in ("head", "epoch")}
             points += _metrics(values, epoch)
+        own = {"mlflow.parentRunId": self.id, "trial.number": str(number), "trial.state": state}
         with reached(f"log trial {number}"):
             made = self.client.create_run(
                 self.experiment_id,
                 start_time=int(started * 1000),
-                run_name=f"trial {number}",
-                tags={"mlflow.parentRunId": self.id, "trial.number": str(number), "trial.state": state},
+                run_name=f"trial {number} (pruned)" if state == "PRUNED" else f"trial {number}",
+                tags=self.source | own,
             )
+            if self._data:
+                self.client.log_inputs(made.info.run_id, self._data)
             self.client.log_batch(
                 made.info.run_id,
                 metrics=points[:1000],
@@ -196,34 +177,38 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(job: str, name: str, experiment: str = "") -> Iterator[Run]:
+def open_run(job: str, subject: str, experiment: str = "", name: str = "") -> Iterator[Run]:
     """The run of this job: open until the block is left, then FINISHED, FAILED, or KILLED by Ctrl-C.
 
     job         main, train, tune, evaluate …
-    name        what the run is called, unless a person has named it
+    subject     the data set or model that it is about; the run is called "JOB SUBJECT"
     experiment  empty: what MLflow's environment says, else "widedeep"
+    name        what a person wants the run to be called
     Raises      TrackingError: the store is away, or does not take artefacts
     """
     check_store()
+    name_here = name or f"{job} {subject}"
     with reached("open a run"):
         if "MLFLOW_RUN_ID" in os.environ:
             active = mlflow.start_run(log_system_metrics=True)
         else:
             active = mlflow.start_run(
-                run_name=name, experiment_id=_experiment(experiment), log_system_metrics=True
+                run_name=name_here, experiment_id=_experiment(experiment), log_system_metrics=True
             )
-        run = Run(active.info.run_id, active.info.experiment_id)
-        if GENERATED_NAME.fullmatch(active.info.run_name or ""):
-            run.tags({"mlflow.runName": name})
+    generated = GENERATED_NAME.fullmatch(active.info.run_name or "")
+    named = bool(name) or not (generated or active.info.run_name == name_here)
+    tags = {"job": job, **_source_tags(active.data.tags)}
+    run = Run(active.info.run_id, active.info.experiment_id, active.data.tags | tags, named=named)
     try:
-        run.tags({"job": job, **_source_tags(active.data.tags)})
+        run.tags(tags | {"mlflow.runName": name_here} if generated else tags)
         _check_artifacts(run)
         yield run
     except KeyboardInterrupt:
-        _end("KILLED")
+        _end(run, "KILLED", "Interrupted before its end.")
         raise
-    except BaseException:
-        _end("FAILED")
+    except BaseException as error:
+        away = isinstance(error, TrackingError)
+        _end(run, "FAILED", "" if away else f"Failed: {error or type(error).__name__}")
         raise
     else:
         with reached("end the run"):
@@ -248,22 +233,30 @@ def _experiment(name: str) -> str:
     return str(found.experiment_id)
 
 
-def _end(status: str) -> None:
-    """End the run as `status`; the error that led here matters more than one that comes up now."""
-    with contextlib.suppress(*STORE_ERRORS):
+def _end(run: Run, status: str, why: str) -> None:
+    """End the run as `status`; the error that led here matters more than one that comes up now.
+
+    why  becomes the description: `mlflow run` itself turns KILLED into FAILED, and a status alone explains nothing
+    """
+    with contextlib.suppress(*STORE_ERRORS, TrackingError):
+        if why:
+            run.describe(why)
         mlflow.end_run(status)
 
 
 def _check_artifacts(run: Run) -> None:
     """Write the environment at once: where that fails, nothing is trained in vain."""
+    where = mlflow.get_artifact_uri()
+    if where.startswith("mlflow-artifacts:") and not mlflow.get_tracking_uri().startswith("http"):
+        raise TrackingError(
+            "This experiment was made by `mlflow ui` or `mlflow server`, which keeps its files behind itself "
+            f"({where}).\n{OTHER_EXPERIMENT}; or hand the files to it, where it runs: "
+            "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"
+        )
     try:
         run.json(environment.describe(), "environment.json")
     except TrackingError as error:
-        raise TrackingError(
-            f"{error}\nThe run's files would go to {mlflow.get_artifact_uri()}. An experiment that `mlflow ui` made "
-            "keeps its files behind that server: use another with --experiment-name widedeep (mlflow run) or "
-            "--experiment widedeep (python -m experiments)."
-        ) from error
+        raise TrackingError(f"{error}\nThe run's files would go to {where}. {OTHER_EXPERIMENT}.") from error
 
 
 def _source_tags(there: Mapping[str, str]) -> dict[str, str]:
@@ -281,6 +274,15 @@ def _metrics(values: Mapping[str, float | None], step: int) -> list[Metric]:
         for name, value in values.items()
         if value is not None and value == value
     ]
+
+
+def _flat(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """SECTION.NAME and the value of each; what holds values itself is a section, too."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{section}.{name}", value)
+        else:
+            yield f"{section}.{name}", value
 
 
 def _short(value: Any) -> str:

@@ -22,9 +22,7 @@ from widedeep.config import Config
 
 def job(config: Config, job_config: JobConfig, console: Console) -> None:
     """The entry point `train`."""
-    with open_run(
-        "train", job_config.run_name or f"train {config.data.dataset}", job_config.experiment
-    ) as run:
+    with open_run("train", config.data.dataset, job_config.experiment, job_config.run_name) as run:
         data = start(config, job_config, run, console)
         with console.training("train") as shown:
             selection = timed(

@@ -103,6 +103,24 @@ def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_st
     assert stored["chosen"]["ranking_epochs"] <= 6
 
 
+def test_the_report_says_what_its_figures_are_of(main_run: Run) -> None:
+    said = tracking.artifact(main_run.info.run_id, "evaluation/report.md").read_text()
+    assert said.startswith("# synthetic\n\nSplit user-time: ")
+    assert "trained on what comes before the test part" in said
+    assert "Lower is better for log loss" in said
+
+
+def test_no_interval_is_broken_at_its_dash(main_run: Run, version: ModelVersion) -> None:
+    for text in (main_run.data.tags["mlflow.note.content"], version.description):
+        [first] = [line for line in text.splitlines() if line.startswith("| NDCG@10")]
+        assert first.count("&NoBreak;–&NoBreak;") == first.count("–") == len(MODELS)
+
+
+def test_the_run_says_what_it_ran_on(main_run: Run) -> None:
+    assert main_run.data.tags["device"] == "cpu"
+    assert main_run.data.params["chosen.closed_form.likes_only"] in ("True", "False")
+
+
 def test_the_run_holds_metrics_with_intervals(main_run: Run) -> None:
     found = main_run.data.metrics
     for name in ("ndcg_at_10", "recall_at_20", "auc", "log_loss"):

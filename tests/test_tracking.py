@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from experiments import tracking
+from experiments.store import check_store
 from experiments.tracked_data import InteractionsDataset
 from experiments.tracking import open_run
 from widedeep.datasets import Dataset
@@ -30,7 +31,9 @@ def test_a_run_ends_as_it_went(store: MlflowClient) -> None:
         raise KeyboardInterrupt
     found = [store.get_run(run.id).info for run in (good, failed, killed)]
     assert [info.status for info in found] == ["FINISHED", "FAILED", "KILLED"]
-    assert {info.run_name for info in found} == {"a name"}
+    assert {info.run_name for info in found} == {"train a name"}
+    said = [store.get_run(run.id).data.tags.get("mlflow.note.content") for run in (good, failed, killed)]
+    assert said == [None, "Failed: boom", "Interrupted before its end."]
     assert {store.get_experiment(info.experiment_id).name for info in found} == {"widedeep"}
     assert mlflow.active_run() is None
 
@@ -53,7 +56,7 @@ def test_under_mlflow_run_the_run_is_the_one_that_is_there(
     made = store.create_run(store.create_experiment("mine"), run_name="brave-owl-123")
     store.log_param(made.info.run_id, "trials", "'3'")  # mlflow run logs raw parameters
     monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-    with open_run("main", "main synthetic", "ignored") as run:
+    with open_run("main", "synthetic", "ignored") as run:
         run.params("job", {"trials": 3})
     assert run.id == made.info.run_id
     found = store.get_run(run.id)
@@ -64,9 +67,26 @@ def test_under_mlflow_run_the_run_is_the_one_that_is_there(
 def test_a_name_that_a_person_gave_is_kept(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     made = store.create_run(store.create_experiment("mine"), run_name="the one for Monday")
     monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-    with open_run("main", "main synthetic"):
+    with open_run("main", "synthetic"):
         pass
     assert store.get_run(made.info.run_id).info.run_name == "the one for Monday"
+
+
+def test_a_run_is_renamed_after_what_it_is_about_unless_a_person_named_it(store: MlflowClient) -> None:
+    for name, called in (("", "main synthetic"), ("mine", "mine")):
+        with open_run("main", "auto", name=name) as run:
+            run.rename("synthetic")
+        assert store.get_run(run.id).info.run_name == called
+
+
+def test_nested_settings_are_parameters_of_their_own(store: MlflowClient) -> None:
+    with open_run("train", "a") as run:
+        run.params("chosen", {"closed_form": {"wide_l2": 250.0, "factors": {"dim": 8}}, "epochs": 3})
+    assert store.get_run(run.id).data.params == {
+        "chosen.closed_form.wide_l2": "250.0",
+        "chosen.closed_form.factors.dim": "8",
+        "chosen.epochs": "3",
+    }
 
 
 def test_a_run_holds_metrics_tables_and_environment(store: MlflowClient, board: Dataset) -> None:
@@ -107,8 +127,9 @@ def test_system_metrics_are_sampled(store: MlflowClient, monkeypatch: pytest.Mon
     assert "system/cpu_utilization_percentage" in store.get_run(run.id).data.metrics
 
 
-def test_a_trial_is_a_child_with_its_curves(store: MlflowClient) -> None:
+def test_a_trial_is_a_child_with_its_curves(store: MlflowClient, board: Dataset) -> None:
     with open_run("tune", "a") as run:
+        run.dataset(board)
         run.trial(
             3,
             state="PRUNED",
@@ -118,14 +139,18 @@ def test_a_trial_is_a_child_with_its_curves(store: MlflowClient) -> None:
             metrics={"validation_ndcg_at_10": 0.2},
         )
     [child] = store.search_runs([run.experiment_id], f"tags.mlflow.parentRunId = '{run.id}'")
-    assert child.info.run_name == "trial 3"
+    assert child.info.run_name == "trial 3 (pruned)"
     assert child.info.status == "FINISHED"
     assert child.data.tags["trial.state"] == "PRUNED"
     assert child.data.params == {"dropout": "0.25"}
     assert child.data.metrics["validation_ndcg_at_10"] == 0.2
     assert child.data.metrics["seconds"] >= 2
-    points = store.get_metric_history(child.info.run_id, "ranking/ndcg_at_10")
+    points = store.get_metric_history(child.info.run_id, "curves/ranking_ndcg_at_10")
     assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2)]
+    parent = store.get_run(run.id)
+    assert child.inputs.dataset_inputs == parent.inputs.dataset_inputs
+    for tag in ("mlflow.user", "mlflow.source.name", "mlflow.source.type"):
+        assert child.data.tags[tag] == parent.data.tags[tag]
 
 
 @pytest.mark.usefixtures("store")
@@ -162,7 +187,7 @@ def test_a_store_that_cannot_be_opened_is_said(monkeypatch: pytest.MonkeyPatch, 
     file.write_text("this is no database " * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
     with pytest.raises(TrackingError, match=r"mlflow\.db"):
-        tracking.check_store()
+        check_store()
 
 
 def test_files_that_cannot_be_written_are_noticed_before_training(
@@ -176,8 +201,10 @@ def test_files_that_cannot_be_written_are_noticed_before_training(
 
 def test_an_experiment_behind_mlflow_ui_is_explained(store: MlflowClient) -> None:
     store.create_experiment("proxied", artifact_location="mlflow-artifacts:/7")
-    with pytest.raises(TrackingError, match="--experiment-name widedeep"), open_run("train", "a", "proxied"):
+    said = "--experiment-name widedeep"
+    with pytest.raises(TrackingError, match=said) as refusal, open_run("train", "a", "proxied"):
         raise AssertionError("training started")
+    assert "Start the tracking server" not in str(refusal.value)
 
 
 def test_a_deleted_experiment_is_named(store: MlflowClient) -> None:

@@ -1,0 +1,60 @@
+"""The store that runs are written to: is it there, and what is said where it is not.
+
+It is MLFLOW_TRACKING_URI, else mlflow.db in the working directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from widedeep.errors import TrackingError
+
+STORE_ERRORS = (
+    MlflowException,
+    SQLAlchemyError,
+    OSError,
+    ImportError,
+)  # the last: no driver for the database
+REASON_LENGTH = 300
+
+
+@contextlib.contextmanager
+def reached(what: str) -> Iterator[None]:
+    """Turns what goes wrong between us and the store into TrackingError."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "NewConnectionError" in reason or "NameResolutionError" in reason:
+            reason = "nothing answers at that address"
+        raise TrackingError(
+            f"Could not {what} at {mlflow.get_tracking_uri()}: {reason[:REASON_LENGTH]}\n"
+            "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is "
+            "mlflow.db in the working directory."
+        ) from error
+
+
+def check_store() -> None:
+    """Ask the store for something, once and without long retries.
+
+    Raises  TrackingError
+    """
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in patience}
+    os.environ.update(patience)
+    try:
+        with reached("reach the tracking store"):
+            MlflowClient().search_experiments(max_results=1)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
