@@ -83,6 +83,7 @@ def training_curves(curves: Sequence[dict[str, Any]], chosen: dict[str, int], ab
         for axis, name in zip(line, names, strict=False):
             points = [(row["epoch"], row[name]) for row in curves if row["head"] == head and name in row]
             axis.plot(*zip(*points, strict=True), marker=".", color=COLOURS[0 if name == "train_loss" else 1])
+            axis.margins(y=0.14)  # room for the label above the curve
             early = chosen[head] < 0.6 * len(points)
             axis.axvline(chosen[head], color="#555555", linestyle="--", linewidth=1)
             axis.annotate(
@@ -94,7 +95,6 @@ def training_curves(curves: Sequence[dict[str, Any]], chosen: dict[str, int], ab
                 fontsize=8,
                 va="top",
                 ha="left" if early else "right",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
             kind = "training loss" if name == "train_loss" else f"validation {_within(name)}"
             axis.set_title(f"{head} head: {kind}", fontsize=10, loc="left")

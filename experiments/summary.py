@@ -206,7 +206,7 @@ def _description(
             f"{report.INTERVALS} Baselines are tuned on the same validation part.",
         ]
     parts.append(
-        f"**Data.** {len(rows):,} interactions from {data.dataset.source}, digest `{data.dataset.digest[:16]}`. "
+        f"**Data.** {len(rows):,} interactions ({data.dataset.source}), digest `{data.dataset.digest[:16]}`. "
         f"Split {data.split.description}."
     )
     parts.append(_of_what(made))
