@@ -142,10 +142,10 @@ def _best(attempts: list[Attempt]) -> Attempt | None:
 
 def _log(run: Run, attempt: Attempt) -> None:
     selection = attempt.selection
-    metrics: dict[str, float | None] = {f"validation_{METRIC}": attempt.value}
+    metrics: dict[str, float | None] = {f"validation/{METRIC}": attempt.value}
     if selection is not None:
-        metrics |= {f"validation_{name}": value for name, value in selection.validation.items()}
-        metrics |= {f"chosen_{name}": float(value) for name, value in _chosen(selection).items()}
+        metrics |= {f"validation/{name}": value for name, value in selection.validation.items()}
+        metrics |= {f"chosen/{name}": float(value) for name, value in _chosen(selection).items()}
     run.trial(
         attempt.number + 1,
         state=attempt.state,

@@ -136,14 +136,14 @@ def test_a_trial_is_a_child_with_its_curves(store: MlflowClient, board: Dataset)
             started=time.time() - 2,
             params={"dropout": 0.25},
             curves=[{"head": "ranking", "epoch": epoch, "ndcg_at_10": epoch / 10} for epoch in (1, 2)],
-            metrics={"validation_ndcg_at_10": 0.2},
+            metrics={"validation/ndcg_at_10": 0.2},
         )
     [child] = store.search_runs([run.experiment_id], f"tags.mlflow.parentRunId = '{run.id}'")
     assert child.info.run_name == "trial 3 (pruned)"
     assert child.info.status == "FINISHED"
     assert child.data.tags["trial.state"] == "PRUNED"
     assert child.data.params == {"dropout": "0.25"}
-    assert child.data.metrics["validation_ndcg_at_10"] == 0.2
+    assert child.data.metrics["validation/ndcg_at_10"] == 0.2
     assert child.data.metrics["seconds"] >= 2
     points = store.get_metric_history(child.info.run_id, "curves/ranking_ndcg_at_10")
     assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2)]
