@@ -91,6 +91,7 @@ class Server:
             logger.warning("%d calls were cut off after %g s", self._calls.active, self.settings.grace)
         await self._grpc.stop(None)
         await stopping
+        await self._calls.ended()  # a call that the loop's end has to cancel is logged by gRPC as a fault
         self._compute.shutdown(wait=False, cancel_futures=True)
         logger.info("stopped")
 

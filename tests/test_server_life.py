@@ -17,8 +17,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import Running, recommend, running
 
+from server.app import Server
 from server.model_store import ServedModel
 from server.pb import recommender_pb2 as pb
+from server.pb import recommender_pb2_grpc as pb_grpc
+from server.settings import ServerSettings
 from widedeep.errors import ConfigError
 
 pytest_plugins = ["serving_fixtures"]
@@ -142,6 +145,36 @@ def test_drain_cuts_off_what_outlasts_the_grace(bundle: Path) -> None:
         release.set()
 
 
+def test_calls_that_are_cut_off_are_over_before_the_loop_is(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """gRPC logs a traceback for each call that the loop's end has to cancel."""
+    release = threading.Event()
+
+    def compute() -> None:
+        while not release.is_set():
+            sum(
+                range(1000)
+            )  # with the interpreter's lock, as a model does: gRPC's threads have to wait for it
+
+    async def life() -> None:
+        server = Server(ServerSettings(model=str(bundle), port=0, device="cpu", grace=0.1))
+        await server.start()
+        await server.load()
+        server._compute.submit(compute)
+        with grpc.insecure_channel(server.address) as channel:
+            stub = pb_grpc.RecommenderStub(channel)
+            calls = [stub.Recommend.future(pb.RecommendRequest(user_id="1"), timeout=30) for _ in range(30)]
+            while server._calls.active < len(calls):
+                await asyncio.sleep(0.01)
+            await server.drain()
+
+    asyncio.run(life())
+    release.set()
+    assert "30 calls were cut off" in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_cancelled_calls_are_neither_computed_nor_kept(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
     real = ServedModel.recommend
@@ -150,7 +183,7 @@ def test_cancelled_calls_are_neither_computed_nor_kept(bundle: Path, monkeypatch
         release = threading.Event()
         started.server._compute.submit(release.wait, 30)
         calls = [stub.Recommend.future(pb.RecommendRequest(user_id="1")) for _ in range(20)]
-        feeds = [Feed() for _ in range(5)]
+        feeds = [Feed() for _ in range(30)]
         streams = [stub.RecommendStream(iter(feed)) for feed in feeds]
         assert eventually(lambda: started.server._calls.active == 25)
         for call in (*calls, *streams):
