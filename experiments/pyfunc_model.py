@@ -54,13 +54,13 @@ class WideDeepModel(PythonModel):
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
     def _rankings(self, rows: list[dict[str, Any]], params: dict[str, Any]) -> pd.DataFrame:
-        settings = DEFAULTS | params
+        rows = [DEFAULTS | params | row for row in rows]
         answers = self.recommender.rank(
             [
                 Query(
                     user_id=row.get("user_id"),
-                    k=int(row.get("k") or settings["k"]),
-                    exclude_seen=bool(settings["exclude_seen"]),
+                    k=int(row["k"]),
+                    exclude_seen=bool(row["exclude_seen"]),
                     history=row.get("history"),
                 )
                 for row in rows
@@ -101,6 +101,15 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
             f"The input needs a column user_id or history; it has: {', '.join(map(str, frame.columns)) or 'none'}.",
             error_code=INVALID_PARAMETER_VALUE,
         )
+    for name in {"user_id", "item_id"} & set(frame.columns):
+        lists = [value for value in frame[name] if not pd.api.types.is_scalar(value)]
+        if (
+            lists
+        ):  # MLflow makes one row of {"inputs": {"user_id": ["1", "2"]}}, and its schema lets that pass
+            raise MlflowException(
+                f"{name} must be one id a row, got {lists[0]!r}. Over HTTP send dataframe_split or dataframe_records.",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
     return [
         {name: value for name, value in row.items() if not _is_missing(value)}
         for row in frame.to_dict("records")

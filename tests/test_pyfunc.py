@@ -97,6 +97,9 @@ def test_pairs_get_the_probability_of_a_like(loaded: Any, trained: Recommender) 
     ("frame", "params", "said"),
     [
         ({"user_id": ["3"]}, {"k": 0}, "k: must be a whole number from 1 to 1000, got 0"),
+        ({"user_id": ["3", "4"], "k": [0, 4]}, {}, "k: must be a whole number from 1 to 1000, got 0"),
+        ({"user_id": [["3", "4"]]}, {}, "user_id must be one id a row"),
+        ({"user_id": ["3"], "item_id": [["1", "2"]]}, {}, "item_id must be one id a row"),
         ({"user_id": ["3"], "item_id": ["999"]}, {}, "unknown items: '999'"),
         ({"item_id": ["1"]}, {}, "needs a column user_id or history"),
         ({"user_id": [3]}, {}, "user_id"),
