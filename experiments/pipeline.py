@@ -81,12 +81,7 @@ def through_the_gate(
     run.metrics(verdict.metrics())
     run.json(verdict.to_dict(), "evaluation/gate.json")
     run.tags({"gate": verdict.word, "gate.rule": verdict.rule})
-    promote.record(version, verdict)
-    registry.annotate(
-        version,
-        tags={},
-        description=publish.description(made, data, f"{verdict.word} ({verdict.rule}). {verdict.reason}"),
-    )
+    publish.record(version, verdict.word, verdict.rule, verdict.reason)
     console.say(f"gate: {verdict.word} ({verdict.rule}). {verdict.reason}")
     if verdict.passed:
         promote.move(version, champion, job_config.alias, f"passed the gate ({verdict.rule})", console)

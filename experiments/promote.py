@@ -17,7 +17,7 @@ import json
 
 import pandas as pd
 
-from experiments import gate, recipe, registry, tracking
+from experiments import gate, publish, recipe, registry, tracking
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig, promote_command
 from experiments.judging import Bench, per_user_of
@@ -121,18 +121,6 @@ def judge(
     )
 
 
-def record(version: Version, verdict: Verdict) -> None:
-    """Write the verdict to the version's tags."""
-    registry.annotate(
-        version,
-        tags={
-            "gate": verdict.word,
-            "gate.rule": verdict.rule,
-            "gate.reason": verdict.reason[:4000],
-        },
-    )
-
-
 def move(version: Version, expected: Version | None, alias: str, why: str, console: Console) -> None:
     """Give the alias to the version, unless another has taken it since the champion was looked up.
 
@@ -153,7 +141,7 @@ def job(number: int, job_config: JobConfig, current: Config, *, force: bool, con
     """The entry point `promote`; says what became of it.
 
     current  settings of this machine: device, precision, where the data are
-    Raises   GateError: the version did not earn the alias
+    Raises   GateError: the version did not earn the alias;  RegistryError, BundleError: it does not answer
     """
     check_store()
     name, alias = job_config.register, job_config.alias
@@ -161,12 +149,13 @@ def job(number: int, job_config: JobConfig, current: Config, *, force: bool, con
     champion = registry.aliased(name, alias)
     if champion is not None and champion.number == number:
         return f"{version} has the alias {alias} already."
+    registry.check_answers(version)
     if force:
         registry.move_alias(version, alias, "forced")
-        registry.annotate(version, tags={"gate": "forced"})
+        publish.record(version, "forced", "none", f"The alias {alias} was given without asking")
         return f"{name}@{alias} is now version {number}, by force: the gate was not asked."
     verdict = _judge_version(version, champion, job_config, current, console)
-    record(version, verdict)
+    publish.record(version, verdict.word, verdict.rule, verdict.reason)
     if not verdict.passed:
         raise GateError(
             f"{version} did not earn the alias {alias} (gate {verdict.rule}): {verdict.reason}.\n"

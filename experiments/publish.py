@@ -14,9 +14,10 @@ from experiments.recipe import Prepared
 from experiments.registry import Version
 from experiments.stages import ALL, Made
 from experiments.tracking import Run
+from widedeep.errors import RegistryError
 from widedeep.recommender import Recommender
 
-CHECKED_USERS = 20
+GATE = "Gate: "  # begins the paragraph of a description that says what the gate said
 ABOUT = (
     "Wide & Deep recommender: `predict` ranks the catalogue for user ids or histories, or gives the probability "
     "of a like for pairs. Each version's data is the bundle `artifacts/model.pth`, which the gRPC server reads "
@@ -39,7 +40,7 @@ def publish(made: Made, data: Prepared, job: JobConfig, run: Run, console: Conso
     gate    what the version says of it until there is a verdict
     Raises  RegistryError: what was registered does not answer as the trained model does
     """
-    users = made.final.processor.users.ids[:CHECKED_USERS].tolist()
+    users = made.final.processor.users.ids[: registry.CHECKED_USERS].tolist()
     made.final.about.update(_about(made, data, run))
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / registry.BUNDLE
@@ -56,7 +57,11 @@ def publish(made: Made, data: Prepared, job: JobConfig, run: Run, console: Conso
         description=description(made, data, gate),
         about=ABOUT.format(name=job.register, alias=job.alias or "champion"),
     )
-    difference = registry.check_registered(version, made.final, users)
+    try:
+        difference = registry.check_registered(version, made.final, users)
+    except RegistryError as error:
+        record(version, "refused", "loaded back", str(error))
+        raise
     run.tags({"registered_version": f"{version.name}/{version.number}"})
     run.metrics({"registry/score_difference": difference})
     console.say(f"register: {version}, loaded back, scores equal within {difference:.1g}")
@@ -75,6 +80,17 @@ def give_alias(version: Version, alias: str, why: str, console: Console) -> None
     console.say(f"alias: {version.name}@{alias} is now version {version.number} ({why})")
 
 
+def record(version: Version, word: str, rule: str, reason: str) -> None:
+    """Write what the gate said to the version's tags and, in place of what it said before, to its description."""
+    reason = reason.rstrip(".")
+    kept = [part for part in version.description.split("\n\n") if part and not part.startswith(GATE)]
+    registry.annotate(
+        version,
+        tags={"gate": word, "gate.rule": rule, "gate.reason": reason[:4000]},
+        description="\n\n".join([*kept, f"{GATE}{word} ({rule}). {reason}."]),
+    )
+
+
 def description(made: Made, data: Prepared, verdict: str) -> str:
     """The version's description: what it is, what its figures are of, and what the gate said."""
     rows = data.dataset.interactions
@@ -91,7 +107,7 @@ def description(made: Made, data: Prepared, verdict: str) -> str:
         ]
     else:
         lines.append("There was no test part (split=none), so there are no test figures.")
-    lines.append(f"Gate: {verdict}.")
+    lines.append(f"{GATE}{verdict}.")
     return "\n\n".join(line for line in lines if line)
 
 

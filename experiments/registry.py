@@ -32,18 +32,20 @@ from widedeep.recommender import Recommender
 
 BUNDLE = "model.pth"
 HISTORY_KEPT = 20  # moves of an alias that are remembered, so that it can be moved back
+CHECKED_USERS = 20
 TOLERANCE = 1e-5  # by which scores of the model that came back from the registry may differ
 HTTP_MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model; `tags` are those of the version."""
+    """A version of a registered model; `tags` and `description` are those of the version."""
 
     name: str
     number: int
     run_id: str
     tags: dict[str, str]
+    description: str = ""
 
     @property
     def uri(self) -> str:
@@ -163,7 +165,8 @@ def _numbers(name: str) -> list[int]:
 
 
 def _version(made: ModelVersion) -> Version:
-    return Version(made.name, int(made.version), made.run_id or "", dict(made.tags or {}))
+    tags, description = dict(made.tags or {}), made.description or ""
+    return Version(made.name, int(made.version), made.run_id or "", tags, description)
 
 
 def annotate(which: Version, *, tags: dict[str, str], description: str | None = None) -> None:
@@ -200,7 +203,7 @@ def history(name: str, alias: str) -> list[dict[str, Any]]:
 def move_back(name: str, alias: str) -> tuple[Version, Version]:
     """Give the alias back to the version that had it before; that version, and the one that loses it.
 
-    Raises  RegistryError: nobody has it, or nobody had it before
+    Raises  RegistryError: nobody has it, nobody had it before, or that version no longer answers
     """
     now = aliased(name, alias)
     if now is None:
@@ -215,6 +218,7 @@ def move_back(name: str, alias: str) -> tuple[Version, Version]:
             f"Name one: {promote_command(name, 'N', alias)} --force"
         )
     before = version(name, moves[-1]["version"])
+    check_answers(before)
     with reported(f"move the alias {alias} back to {before}"):
         MlflowClient().set_registered_model_alias(name, alias, str(before.number))
         _remember(name, alias, moves)
@@ -287,3 +291,9 @@ def check_registered(which: Version, trained: Recommender, users: Sequence[Any])
             f"{which} gives scores that are up to {largest:.2g} away from those of the model that was trained."
         )
     return largest
+
+
+def check_answers(which: Version) -> None:
+    """Hold a version against the bundle in it, which the server reads.  Raises  RegistryError, BundleError"""
+    bundle = load(which.uri)
+    check_registered(which, bundle, bundle.processor.users.ids[:CHECKED_USERS].tolist())

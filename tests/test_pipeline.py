@@ -23,7 +23,7 @@ from experiments.tracking import open_run
 from widedeep.baselines import BASELINES
 from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig
 from widedeep.datasets import Dataset
-from widedeep.errors import TrainingError
+from widedeep.errors import RegistryError, TrainingError
 from widedeep.interactions import Interactions
 from widedeep.recommender import Recommender
 
@@ -441,3 +441,18 @@ def test_a_champion_that_cannot_be_read_is_not_beaten_by_default(store: MlflowCl
     assert "promote --version 2 --force" in done.out
     assert int(store.get_model_version_by_alias("widedeep", "champion").version) == 1
     assert store.get_model_version("widedeep", "2").tags["gate"] == "refused"
+
+
+def test_a_version_that_does_not_answer_stays_registered_and_says_so(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> float:
+        raise RegistryError("it was registered but does not load")
+
+    monkeypatch.setattr(registry, "check_registered", broken)
+    done = run("train", *words(TRAINING | {"register": "broken", "alias": "champion"}))
+    assert done.status == 2
+    assert "does not load" in done.err
+    found = store.get_model_version("broken", "1")
+    assert (found.tags["gate"], found.aliases) == ("refused", [])
+    assert "Gate: refused (loaded back). it was registered but does not load." in found.description

@@ -10,7 +10,7 @@ import pytest
 from experiment_runs import Done, ok, run
 from mlflow.tracking import MlflowClient
 
-from experiments import gate, promote, registry
+from experiments import gate, promote, publish, registry
 from experiments.gate import judge, resolve
 from experiments.judging import per_user_of
 from experiments.progress import Console
@@ -122,10 +122,17 @@ def make_versions(client: MlflowClient, count: int) -> list[Version]:
     return [registry.version("m", number) for number in range(1, count + 1)]
 
 
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions that have no model behind them pass for some that have."""
+    monkeypatch.setattr(registry, "check_answers", lambda _: None)
+
+
 def where(client: MlflowClient) -> int:
     return int(client.get_model_version_by_alias("m", "champion").version)
 
 
+@pytest.mark.usefixtures("answering")
 def test_an_alias_goes_back_the_way_it_came(store: MlflowClient) -> None:
     versions = make_versions(store, 3)
     for version in versions:
@@ -145,6 +152,7 @@ def test_an_alias_goes_back_the_way_it_came(store: MlflowClient) -> None:
     assert where(store) == 1
 
 
+@pytest.mark.usefixtures("answering")
 def test_after_a_rollback_the_next_move_is_remembered_on_top(store: MlflowClient) -> None:
     first, second, third = make_versions(store, 3)
     for version in (first, second):
@@ -155,6 +163,7 @@ def test_after_a_rollback_the_next_move_is_remembered_on_top(store: MlflowClient
     assert (before.number, now.number) == (1, 3)
 
 
+@pytest.mark.usefixtures("answering")
 def test_a_deleted_version_is_skipped_on_the_way_back(store: MlflowClient) -> None:
     for version in make_versions(store, 3):
         registry.move_alias(version, "champion", "a test")
@@ -163,6 +172,7 @@ def test_a_deleted_version_is_skipped_on_the_way_back(store: MlflowClient) -> No
     assert where(store) == 1
 
 
+@pytest.mark.usefixtures("answering")
 def test_an_alias_that_was_moved_by_hand_goes_back_to_the_last_that_we_know(store: MlflowClient) -> None:
     for version in make_versions(store, 3)[:2]:
         registry.move_alias(version, "champion", "a test")
@@ -171,6 +181,34 @@ def test_an_alias_that_was_moved_by_hand_goes_back_to_the_last_that_we_know(stor
     assert where(store) == 2
 
 
+def test_a_version_that_does_not_answer_never_gets_the_alias(store: MlflowClient) -> None:
+    first, second = make_versions(store, 2)
+    for version in (first, second):
+        registry.move_alias(version, "champion", "a test")
+    for arguments in (["--version", "1", "--force"], ["--rollback"]):
+        done = run("promote", "--register", "m", *arguments)
+        assert done.status == 2
+        assert "models:/m/1" in done.err
+        assert where(store) == 2
+    assert [move["version"] for move in registry.history("m", "champion")] == [1, 2]
+
+
+@pytest.mark.usefixtures("answering")
+def test_what_the_gate_says_takes_the_place_of_what_it_said(store: MlflowClient) -> None:
+    make_versions(store, 1)
+    store.update_model_version("m", "1", "About it.\n\nGate: not asked.\n\nA note.")
+    publish.record(registry.version("m", 1), "refused", "better", "It lost.")
+    found = store.get_model_version("m", "1")
+    assert found.description == "About it.\n\nA note.\n\nGate: refused (better). It lost."
+    assert found.tags == {"gate": "refused", "gate.rule": "better", "gate.reason": "It lost"}
+    ok("promote", "--version", "1", "--register", "m", "--force")
+    found = store.get_model_version("m", "1")
+    assert "refused" not in found.description
+    assert "Gate: forced" in found.description
+    assert "It lost" not in found.tags["gate.reason"]
+
+
+@pytest.mark.usefixtures("answering")
 def test_force_needs_no_gate_and_says_so(store: MlflowClient) -> None:
     make_versions(store, 2)
     done = ok("promote", "--version", "2", "--register", "m", "--force")
@@ -179,6 +217,7 @@ def test_force_needs_no_gate_and_says_so(store: MlflowClient) -> None:
     assert "has the alias champion already" in ok("promote", "--version", "2", "--register", "m").out
 
 
+@pytest.mark.usefixtures("answering")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
