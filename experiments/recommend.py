@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from experiments import registry
+from experiments import registry, tracking
 from experiments.jobs import BatchConfig
 from experiments.progress import Console
 from widedeep.errors import ConfigError, DataNotFoundError
@@ -41,6 +41,8 @@ def job(batch: BatchConfig, console: Console) -> None:
     if not out.parent.is_dir():
         raise ConfigError(f"out: there is no folder {out.parent}.")
     wanted = read_users(Path(batch.users).expanduser()) if batch.users else None
+    if ":/" in batch.model:
+        tracking.check_store()
     model = registry.load(batch.model, device=batch.device)
     ids = model.processor.users
     users = ids.ids.tolist() if wanted is None else as_ids(wanted, numeric=ids.numeric)

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from experiment_runs import run
 from mlflow.tracking import MlflowClient
 
 from experiments import tracking
@@ -170,6 +171,15 @@ def test_a_trial_costs_a_few_calls_whatever_it_holds(monkeypatch: pytest.MonkeyP
         params = {f"p{number}": number for number in range(20)}
         run.trial(0, state="COMPLETE", started=time.time(), params=params, curves=curves, metrics={"v": 1.0})
         assert calls == ["create_run", "log_batch", "set_terminated"]
+
+
+def test_recommend_asks_the_store_before_it_waits_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise TrackingError("nothing answers")
+
+    monkeypatch.setattr(tracking, "check_store", away)
+    done = run("recommend", "--model", "models:/widedeep@champion", "--out", "recs.csv")
+    assert (done.status, done.err) == (2, "error: nothing answers\n")
 
 
 def test_a_server_that_is_away_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
