@@ -201,6 +201,7 @@ def test_a_refusal_is_one_line(server: Running, capsys: pytest.CaptureFixture[st
         ["score"],
         ["recommend", "--ratings", "a"],
         ["info", "--timeout", "0"],
+        ["info", "--target", ""],
         ["guess"],
     ],
 )

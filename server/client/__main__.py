@@ -164,7 +164,10 @@ def _printable(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
-        "--target", default=DEFAULT_TARGET, help="host:port of the server (default: %(default)s)"
+        "--target",
+        type=_address,
+        default=DEFAULT_TARGET,
+        help="host:port of the server (default: %(default)s)",
     )
     shared.add_argument(
         "--timeout",
@@ -237,6 +240,12 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in _ids(text)]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between") from error
+
+
+def _address(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give host:port")
+    return text
 
 
 def _seconds(text: str) -> float:
