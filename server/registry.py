@@ -69,13 +69,13 @@ class Registry:
         try:
             yield
         except Exception as error:  # drivers of databases and object stores raise types of their own
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            text = (str(error).splitlines()[0] if str(error) else type(error).__name__).rstrip(".")
             if model and getattr(error, "error_code", "") in NOT_THERE:
                 raise RegistryError(
-                    f"{model} is not in the registry at {self._uri}: {text} "
+                    f"{model} is not in the registry at {self._uri}: {text}. "
                     "Register one with: mlflow run . --env-manager local"
                 ) from error
             raise TrackingError(
-                f"The MLflow store at {self._uri} cannot be used: {text} "
+                f"The MLflow store at {self._uri} cannot be used: {text}. "
                 "Check that it runs, and name it with --tracking-uri or MLFLOW_TRACKING_URI."
             ) from error

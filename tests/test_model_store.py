@@ -100,7 +100,7 @@ def test_served_from_the_registry_over_the_wire(registry: str) -> None:
     ("model", "error", "text"),
     [
         ("models:/films@nobody", RegistryError, "nobody"),
-        ("models:/films/99", RegistryError, "version=99"),
+        ("models:/films/99", RegistryError, r"version=99\) not found\. Register one"),
         ("models:/absent@champion", RegistryError, "absent"),
         ("models:/films/3", BundleError, "holds 0.*notes.txt"),
         ("models:/films/4", BundleError, "holds 2"),
