@@ -152,10 +152,9 @@ def test_calls_that_are_cut_off_are_over_before_the_loop_is(
     release = threading.Event()
 
     def compute() -> None:
+        """Holds the interpreter's lock, as a model does: gRPC's threads have to wait for it."""
         while not release.is_set():
-            sum(
-                range(1000)
-            )  # with the interpreter's lock, as a model does: gRPC's threads have to wait for it
+            sum(range(1000))
 
     async def life() -> None:
         server = Server(ServerSettings(model=str(bundle), port=0, device="cpu", grace=0.1))
