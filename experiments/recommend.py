@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from experiments import registry, tracking
+from experiments import registry
 from experiments.jobs import BatchConfig
 from experiments.progress import Console
+from experiments.store import check_store
 from widedeep.errors import ConfigError, DataNotFoundError
 from widedeep.queries import Query
 from widedeep.recommender import Recommender
@@ -42,7 +43,7 @@ def job(batch: BatchConfig, console: Console) -> None:
         raise ConfigError(f"out: there is no folder {out.parent}.")
     wanted = read_users(Path(batch.users).expanduser()) if batch.users else None
     if ":/" in batch.model:
-        tracking.check_store()
+        check_store()
     model = registry.load(batch.model, device=batch.device)
     ids = model.processor.users
     users = ids.ids.tolist() if wanted is None else as_ids(wanted, numeric=ids.numeric)
