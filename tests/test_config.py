@@ -55,6 +55,7 @@ def test_reads_text(cls: type, name: str, text: str, value: object) -> None:
         (ModelConfig, {"hidden": "64;32"}, "hidden must be whole numbers with commas"),
         (ModelConfig, {"hidden": ""}, "hidden needs widths above 0"),
         (ModelConfig, {"hidden": "64,0"}, "hidden needs widths above 0"),
+        (ModelConfig, {"hidden": "1e9"}, "hidden needs widths above 0, at most 65536"),
         (ModelConfig, {"dropout": 1.0}, "dropout must be from 0"),
         (ModelConfig, {"deep_share": 2}, "deep_share must be from 0 to 1"),
         (DataConfig, {"split": "magic"}, "split must be one of user-time"),

@@ -96,8 +96,10 @@ class ModelConfig:
         _within(self, "history_length", 1, 10**6)
         _within(self, "wide_dropout", 0.0, 0.95)
         _within(self, "wide_user_exponent", 0.0, 2.0)
-        if not self.hidden or any(width < 1 for width in self.hidden):
-            raise ConfigError(f"hidden needs widths above 0, got {self.hidden}. Write --hidden 256,128.")
+        if not self.hidden or any(not 1 <= width <= 65_536 for width in self.hidden):
+            raise ConfigError(
+                f"hidden needs widths above 0, at most 65536, got {self.hidden}. Write --hidden 256,128."
+            )
 
 
 @dataclass(frozen=True)
