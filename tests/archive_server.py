@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class ArchiveServer(ThreadingHTTPServer):
-    """Serves `files`; `behaviour` is how they come: whole, cut, slow, silent."""
+    """Serves `files`; `behaviour` is how they come: whole, cut, slow, silent, boundless."""
 
     daemon_threads = True
 
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(2)
             return
         self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", "?" if self.server.behaviour == "boundless" else str(len(content)))
         self.end_headers()
         if self.server.behaviour == "cut":
             content = content[: len(content) // 2]

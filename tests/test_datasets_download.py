@@ -104,6 +104,16 @@ def test_a_cut_body_is_refused(server: ArchiveServer, release: Release, folder: 
     fails(release, folder, server.url, "cut off after|IncompleteRead")
 
 
+def test_a_length_that_is_no_number_is_passed_over(
+    server: ArchiveServer, release: Release, folder: Path
+) -> None:
+    server.behaviour = "boundless"
+    assert (
+        download.fetch(release, folder, lambda _line: None, server.url).read_bytes()
+        == server.files["ml-1m.zip"]
+    )
+
+
 def test_what_is_not_there(server: ArchiveServer, release: Release, folder: Path) -> None:
     server.files.clear()
     fails(release, folder, server.url, "answered 404")

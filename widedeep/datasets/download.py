@@ -111,7 +111,7 @@ def _stream(
     started = told = time.monotonic()
     done = 0
     with _open(url, timeout) as response:
-        length = int(response.headers.get("Content-Length") or 0)
+        length = response.length or 0  # None where the server does not say
         while chunk := response.read1(CHUNK):
             write(chunk)
             digest.update(chunk)
