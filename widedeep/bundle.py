@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 FORMAT = "widedeep.bundle"
 VERSION = 1
 
+MISFITS = (  # what comes of values that are not what `save` wrote
+    ArithmeticError,
+    AttributeError,
+    ConfigError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -91,10 +101,9 @@ def load(path: Path, processor_path: Path | None) -> Parts:
         )
     try:
         return _parts(content, _processor_part(content, path, processor_path))
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, ConfigError) as error:
-        raise BundleError(
-            f"{path} is damaged: its parts do not fit together ({str(error).splitlines()[0]})."
-        ) from error
+    except MISFITS as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BundleError(f"{path} is damaged: its parts do not fit together ({reason}).") from error
 
 
 def _processor_part(content: dict[str, Any], path: Path, processor_path: Path | None) -> dict[str, Any]:
@@ -125,7 +134,7 @@ def _parts(content: dict[str, Any], stored: dict[str, Any]) -> Parts:
     )
     histories = Histories(**content["histories"])
     if net.item_count != processor.item_count or len(histories) != processor.user_count:
-        raise BundleError(
+        raise ValueError(
             f"its network is for {net.item_count} items, its vocabulary has {processor.item_count}; "
             f"{len(histories)} histories for {processor.user_count} users"
         )

@@ -45,9 +45,9 @@ def load_tensors(path: Path, what: str) -> dict[str, Any]:
     what    how to call the file in messages
     Raises  BundleError: missing, damaged, or a file that holds more than tensors and plain Python
     """
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises where a folder is not ours to look into
         raise BundleError(f"{path} does not exist. Give the path of {what}.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise BundleError(f"{path} is a folder. Give the path of {what}, a file.")
     if not zipfile.is_zipfile(path):
         raise BundleError(
