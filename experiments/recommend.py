@@ -24,7 +24,6 @@ import pyarrow.parquet
 from experiments import registry
 from experiments.jobs import BatchConfig
 from experiments.progress import Console
-from experiments.store import check_store
 from widedeep.errors import ConfigError, DataNotFoundError
 from widedeep.queries import Query
 from widedeep.recommender import Recommender
@@ -38,12 +37,10 @@ class Writer(Protocol):
 
 def job(batch: BatchConfig, console: Console) -> None:
     """The entry point `recommend`."""
-    out = Path(batch.out).expanduser()
-    if not out.parent.is_dir():
+    out = Path(os.path.expanduser(batch.out))
+    if not os.path.isdir(out.parent):
         raise ConfigError(f"out: there is no folder {out.parent}.")
-    wanted = read_users(Path(batch.users).expanduser()) if batch.users else None
-    if ":/" in batch.model:
-        check_store()
+    wanted = read_users(Path(os.path.expanduser(batch.users))) if batch.users else None
     model = registry.load(batch.model, device=batch.device)
     ids = model.processor.users
     users = ids.ids.tolist() if wanted is None else as_ids(wanted, numeric=ids.numeric)
@@ -107,7 +104,7 @@ def read_users(path: Path) -> list[Any]:
 
     Raises  DataNotFoundError: no such file, no such column, or no users in it
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataNotFoundError(f"There is no file of users {path}.")
     try:
         if path.suffix == ".parquet":

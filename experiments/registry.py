@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from mlflow.types.schema import Array
 import widedeep
 from experiments import environment
 from experiments.jobs import promote_command
+from experiments.store import check_store
 from widedeep.errors import BundleError, RegistryError
 from widedeep.recommender import Recommender
 
@@ -241,12 +243,14 @@ def _now() -> str:
 def load(where: str, device: str = "auto") -> Recommender:
     """The Recommender at the path of a bundle or at a models:/ or runs:/ address.
 
-    Raises  BundleError, RegistryError, DeviceError
+    Raises  BundleError, RegistryError, TrackingError, DeviceError
     """
     if ":/" not in where:
-        if not Path(where).expanduser().is_file():
+        path = os.path.expanduser(where)
+        if not os.path.isfile(path):
             raise BundleError(f"There is no model file {where}. Give a .pth file or models:/NAME@ALIAS.")
-        return Recommender.load(Path(where).expanduser(), device=device)
+        return Recommender.load(path, device=device)
+    check_store()  # which waits for seconds, where a download would for minutes
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=where))
     except (MlflowException, OSError) as error:
