@@ -31,6 +31,7 @@ def write(path: Path, content: str | bytes) -> Path:
     [
         GOOD,
         GOOD.replace("\n", "\r\n"),
+        GOOD.replace("\n", "\r"),
         GOOD.rstrip("\n"),
         "\ufeff" + GOOD,
         GOOD.replace(",", ";"),
@@ -109,6 +110,16 @@ def test_column_flags(tmp_path: Path) -> None:
     [
         (b"", DataNotFoundError, r"r\.csv is empty"),
         ("user_id,item_id,rating\n", EmptyDataError, "has its columns but no rows"),
+        ("user_id,item_id,rating", EmptyDataError, "has its columns but no rows"),
+        ("\n" + GOOD, DataNotFoundError, "has a blank first line"),
+        ("user_id,item_id,rating,rating\n1,2,3,4\n", DataNotFoundError, "has 2 columns named 'rating'"),
+        (GOOD + '"2,20,4,400\n' + "9" * 200_000, InvalidRowsError, r"line 5: '2,20,4,400\\n9{1,120}\.\.\.\n"),
+        (
+            GOOD + "2,20," + "x" * 200_000 + ",400\n",
+            InvalidRowsError,
+            r"line 5: rating 'x{1,120}\.\.\. is not",
+        ),
+        ("x" * 200_000 + "," + GOOD, InvalidRowsError, "line 2: '1,10,4,100'"),
         ("user_id:item_id\n1:2\n", DataNotFoundError, r"found: user_id:item_id"),
         (
             "user_id,item_id\nZoë,1\n".encode("latin-1"),
@@ -121,6 +132,8 @@ def test_column_flags(tmp_path: Path) -> None:
         (GOOD + "2,20,four,400\n", InvalidRowsError, "line 5: rating 'four' is not a number"),
         (GOOD + "2,20,,400\n", InvalidRowsError, "line 5: rating is missing"),
         (GOOD + "2,20,nan,400\n", InvalidRowsError, "line 5: rating is missing"),
+        (GOOD + "2,20,inf,400\n", InvalidRowsError, "line 5: rating inf is not a finite number"),
+        (GOOD + "2,20,4,9999-12-31\n", InvalidRowsError, r"line 5: timestamp '9999-12-31' is after 2100\n"),
         (GOOD + "2,,4,400\n", InvalidRowsError, "line 5: item_id is missing"),
         (GOOD + "2,20,4,soon\n", InvalidRowsError, "line 5: timestamp 'soon' is neither"),
         (GOOD + "2,20,4,-5\n", InvalidRowsError, "line 5: timestamp -5 is before 1970"),
@@ -153,6 +166,25 @@ def test_bad_files_are_named(
     with pytest.raises(error, match=words) as caught:
         load(write(tmp_path / "r.csv", content))
     assert "r.csv" in str(caught.value)
+
+
+def test_a_column_cannot_be_two_things(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", GOOD)
+    with pytest.raises(
+        ConfigError, match=r"user_col and item_col are both 'user_id': .*r\.csv has: user_id, item"
+    ):
+        load(path, item_col="user_id")
+    with pytest.raises(ConfigError, match="user_col and rating_col are both 'rating'"):
+        load(path, user_col="rating")
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "r.csv", GOOD)
+    write(tmp_path / "items.csv", "item_id,title\n10,Ten\n")
+    assert load(Path("~/r.csv"), item_table="~/items.csv").items["title"].tolist() == ["Ten"]
+    with pytest.raises(DataNotFoundError, match=r"no file ~nobody-there/r\.csv"):
+        load(Path("~nobody-there/r.csv"))
 
 
 def test_the_first_bad_value_may_come_late(tmp_path: Path) -> None:
@@ -261,6 +293,19 @@ def test_tables_may_be_parquet_with_a_year_of_their_own(tmp_path: Path) -> None:
     assert data.items["title"].tolist() == ["Ten (1999)", ""]
 
 
+def test_lists_in_parquet_and_the_index_that_pandas_writes(tmp_path: Path) -> None:
+    ratings = write(tmp_path / "r.csv", GOOD)
+    items = pd.DataFrame({"item_id": [10, 20], "genres": [["Drama", "War"], []]})
+    items.to_parquet(tmp_path / "i.parquet")
+    users = pd.DataFrame({"user_id": [1, 2, 3], "tags": [["a", "b"], ["c"], None]})
+    users[users["user_id"] < 3].to_parquet(tmp_path / "u.parquet", index=True)
+    users.set_axis([5, 6, 7]).to_parquet(tmp_path / "u.parquet")
+    data = load(ratings, item_table=str(tmp_path / "i.parquet"), user_table=str(tmp_path / "u.parquet"))
+    assert data.items["genres"].tolist() == ["Drama|War", ""]
+    assert data.users.columns.tolist() == ["user_id", "tags"]
+    assert data.users["tags"].tolist() == ["a, b", "c", ""]
+
+
 def test_tables_whose_ids_are_text_make_all_ids_text(tmp_path: Path) -> None:
     items = write(tmp_path / "items.csv", "item_id,title\n10,Ten\nspecial,Special\n")
     data = load(write(tmp_path / "r.csv", GOOD), item_table=str(items))
@@ -278,7 +323,21 @@ def test_bad_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError, match=r"items\.csv has no column 'item_id' \(found: id, title\)"):
         load(ratings, item_table=str(table))
     write(table, "item_id,title\n10,Ten\n,None\n")
-    with pytest.raises(InvalidRowsError, match=r"items\.csv: 1 rows without an id:\n  line 3"):
+    with pytest.raises(InvalidRowsError, match=r"items\.csv: 1 rows without an id:\n  line 3.*\n.*repair"):
+        load(ratings, item_table=str(table))
+    write(table, "item_id,title\n10,Ten\n20,Twenty,2\n,None\n30,Thirty\n")
+    data = load(ratings, item_table=str(table), on_bad_rows="repair")
+    assert data.items["title"].tolist() == ["Ten", "Thirty"]
+    assert [note.partition("csv: ")[2] for note in data.notes] == [
+        "1 row does not have the 2 columns of the first line; dropped (lines 3)",
+        "dropped 1 row with no item_id (line 4)",
+    ]
+    write(table, "item_id,title\n")
+    data = load(ratings, item_table=str(table))
+    assert data.interactions.item_id.dtype == np.int64
+    assert data.notes == (f"{table} has its columns but no rows",)
+    write(table, "item_id,title,title\n10,Ten,Zehn\n")
+    with pytest.raises(DataNotFoundError, match="has 2 columns named 'title'"):
         load(ratings, item_table=str(table))
     write(table, "item_id,title\n10,Ten\n10,Zehn\n99,X\n")
     data = load(ratings, item_table=str(table))

@@ -141,6 +141,9 @@ def test_line_ends_of_another_system(tmp_path: Path) -> None:
         ("ml-1m", "ratings.dat", "3::40::4\n", r"1 row does not have .*\n  line 5: '3::40::4'"),
         ("ml-100k", "u.data", "3\t40\t\t881250953\n", r"line 5: rating is missing"),
         ("ml-100k", "u.data", "3\t40\t4\t-1\n", r"line 5: timestamp -1 is before 1970"),
+        ("ml-100k", "u.data", "x\t40\t4\t1\n", r"line 5: user_id is 'x'"),
+        ("ml-100k", "u.data", "3\t" + "9" * 30 + "\t4\t1\n", r"line 5: item_id is '9{30}'"),
+        ("ml-1m", "ratings.dat", "3::40::4::" + "9" * 30 + "\n", r"line 5: timestamp .* is after 2100"),
         ("ml-20m", "ratings.csv", "3,40,4.0\r\n", r"line 6: '3,40,4.0'"),
         ("ml-20m", "ratings.csv", "2,30,4.0,5\r\n", r"line 6: user 2 and item 30 are also on line 5"),
         ("ml-20m", "ratings.csv", "\r\n3,40,NaN,5\r\n", r"line 7: rating is missing"),
@@ -168,6 +171,8 @@ def test_a_bad_rating_row_is_named_with_its_line(
         ("ml-20m", "movies.csv", b"movieId,name\n1,2\n", "expected the columns movieId, title, genres"),
         ("ml-20m", "movies.csv", b"movieId,title,genres\nx,y,z\n", "movieId holds something else than whole numbers"),
         ("ml-100k", "u.item", b"10|Toy Story (1995)|1|0|0\n", "u.item, line 1: expected 24 fields"),
+        ("ml-1m", "movies.dat", "²::T::G\n".encode(), "movies.dat, line 1: expected 3 fields .* whole number"),
+        ("ml-1m", "users.dat", b"9" * 30 + b"::F::1::1::1\n", "users.dat, line 1: expected 5 fields"),
         ("ml-1m", "movies.dat", b"\0\1\2\3", "movies.dat, line 1: expected 3 fields"),
         ("ml-1m", "users.dat", b"1,F\n", "users.dat, line 1: expected 5 fields"),
     ],
@@ -189,6 +194,8 @@ def test_a_place_without_the_release_says_what_is_there(tmp_path: Path) -> None:
         load("ml-1m", tmp_path / "nowhere")
     with pytest.raises(DataNotFoundError, match=r"expected ratings\.dat, a folder ml-1m .* found nothing"):
         load("ml-1m", tmp_path)
+    with pytest.raises(DataNotFoundError, match=r"no folder or file .*that can be read"):
+        load("ml-1m", tmp_path / ("x" * 300))
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(DataNotFoundError, match=r"found holiday\.jpg"):
         load("ml-1m", tmp_path)
@@ -208,6 +215,14 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
         archive.writestr("ml-1m/movies.dat", releases.ml_1m()["movies.dat"])
     path.write_bytes(path.read_bytes().replace(b"1::10::5::", b"1::10::4::", 1))
     with pytest.raises(DataNotFoundError, match=r"is damaged: .*fetch it again"):
+        load("ml-1m", tmp_path)
+    path.write_bytes(whole)
+    for entry, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        parts = [bytearray(part) for part in path.read_bytes().split(entry)]
+        for part in parts[1:]:
+            part[flags - 4] |= 1  # the bit that says: encrypted
+        path.write_bytes(entry.join(parts))
+    with pytest.raises(DataNotFoundError, match=r"cannot be unpacked: .*encrypted.*Fetch it again"):
         load("ml-1m", tmp_path)
 
 

@@ -87,6 +87,7 @@ class Interactions:
         on_bad_rows: str = "error",
         first_line: int = 2,
         place: Callable[[int], str] | None = None,
+        whole_ids: bool = False,
     ) -> tuple[Interactions, list[str]]:
         """Check a frame's rows and turn them into Interactions.
 
@@ -96,6 +97,7 @@ class Interactions:
         on_bad_rows  error: raise; repair: drop them, and of duplicates all but the latest (or last)
         first_line   line of the file that the first row stands on
         place        how row r (from 0) is called in messages, where that is not "line r + first_line"
+        whole_ids    ids that are not whole numbers are bad rows
         Returns      the interactions, and a sentence for each repair made
         Raises       DataNotFoundError: a column is missing; EmptyDataError: no rows;
                      InvalidRowsError: ids missing, ratings or times that are none, duplicates
@@ -109,8 +111,8 @@ class Interactions:
 
         call = place or (lambda row: f"line {row + first_line}")
         bad: list[validation.BadRows] = []
-        user_id = validation.ids(frame[user_col], user_col, bad)
-        item_id = validation.ids(frame[item_col], item_col, bad)
+        user_id = validation.ids(frame[user_col], user_col, bad, whole_only=whole_ids)
+        item_id = validation.ids(frame[item_col], item_col, bad, whole_only=whole_ids)
         rating = None if rating_col is None else validation.ratings(frame[rating_col], bad)
         timestamp = None if timestamp_col is None else validation.timestamps(frame[timestamp_col], bad)
         rows = cls(user_id, item_id, rating, timestamp)

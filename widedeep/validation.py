@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from widedeep.errors import DataNotFoundError
+from widedeep.errors import ConfigError, DataNotFoundError
 
 MAX_TIMESTAMP = 4_102_444_800  # 2100-01-01: what lies beyond is milliseconds or a mistake
 SHOWN = 5  # bad rows that a message names one by one
+WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)  # as text, with room to spare in 64 bits
+SHOWN_LENGTH = 120  # characters of a value that a message shows
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,22 @@ def optional_column(found: Sequence[str], name: str | None, usual: str) -> str |
     return None if name in (None, "", "none") else name
 
 
+def shown(value: object) -> str:
+    """A value as messages show it: text in quotes, and its beginning only where it is long."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
+
+
+def require_distinct(names: Sequence[str], source: str) -> None:
+    """Raises  DataNotFoundError: a column that is to be read is there more than once"""
+    again = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if again is not None:
+        raise DataNotFoundError(
+            f"{source} has {names.count(again)} columns named {again!r} (found: {', '.join(names)}). "
+            "Rename all but one of them."
+        )
+
+
 def require_columns(
     found: Sequence[str],
     user: str | None,
@@ -48,9 +67,19 @@ def require_columns(
 ) -> None:
     """Check that a file has the columns that were asked for; None is one that was not.
 
-    Raises  DataNotFoundError: names what is missing, what is there and the flag to set
+    Raises  DataNotFoundError: names what is missing, what is there and the flag to set;
+            ConfigError: one column is to be two things
     """
     wanted = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+    asked = [(role, name) for role, name in wanted.items() if name is not None]
+    for place, (role, name) in enumerate(asked):
+        for other, same in asked[:place]:
+            if same == name:
+                raise ConfigError(
+                    f"{other}_col and {role}_col are both {name!r}: a column cannot be both. {source} has: "
+                    f"{', '.join(found)}."
+                )
+    require_distinct([name for name in found if name in dict(asked).values()], source)
     missing = {role: name for role, name in wanted.items() if name is not None and name not in found}
     if not missing:
         return
@@ -66,8 +95,8 @@ def require_columns(
     )
 
 
-def ids(column: pd.Series, name: str, bad: list[BadRows]) -> np.ndarray:
-    """Ids as int64 or str; the rows without one are added to `bad`."""
+def ids(column: pd.Series, name: str, bad: list[BadRows], *, whole_only: bool = False) -> np.ndarray:
+    """Ids as int64 or str; the rows without one, or with `whole_only` without a whole number, are added to `bad`."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     missing = column.isna().to_numpy()
@@ -92,19 +121,39 @@ def ids(column: pd.Series, name: str, bad: list[BadRows]) -> np.ndarray:
             values = np.array([str(value) for value in values], dtype=object)
         missing = missing | (values == "")
     _blame(bad, missing, f"no {name}", lambda _row: f"{name} is missing")
-    return np.asarray(values)
+    return (
+        _whole_numbers(values, missing, name, bad)
+        if whole_only and values.dtype == object
+        else np.asarray(values)
+    )
+
+
+def _whole_numbers(text: np.ndarray, missing: np.ndarray, name: str, bad: list[BadRows]) -> np.ndarray:
+    """Text as int64; the rows where it is none are added to `bad`."""
+    number = np.array([bool(WHOLE.fullmatch(str(value))) for value in text])
+    _blame(
+        bad,
+        ~number & ~missing,
+        f"{name} that is not a whole number",
+        lambda row: f"{name} is {shown(text[row])}",
+    )
+    return np.array(
+        [int(value) if fits else 0 for value, fits in zip(text, number, strict=True)], dtype=np.int64
+    )
 
 
 def ratings(column: pd.Series, bad: list[BadRows]) -> np.ndarray:
     """Ratings as float32; the rows without a finite one are added to `bad`."""
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        values = column.to_numpy(dtype=np.float32, na_value=np.nan)
-    else:
-        values = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(dtype=np.float32)
+    with np.errstate(over="ignore"):  # too large for a float32: infinite, and so to blame
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            values = column.to_numpy(dtype=np.float32, na_value=np.nan)
+        else:
+            values = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(dtype=np.float32)
 
     def say(row: int) -> str:
         raw = column.iloc[row]
-        return "rating is missing" if _missing(raw) else f"rating {raw!r} is not a number"
+        kind = "finite number" if np.isinf(values[row]) else "number"
+        return "rating is missing" if _missing(raw) else f"rating {shown(raw)} is not a {kind}"
 
     _blame(bad, ~np.isfinite(values), "a rating that is not a number", say)
     return np.asarray(values)
@@ -113,14 +162,18 @@ def ratings(column: pd.Series, bad: list[BadRows]) -> np.ndarray:
 def timestamps(column: pd.Series, bad: list[BadRows]) -> np.ndarray:
     """Seconds since 1970 out of numbers, dates or their text; rows without are added to `bad`."""
     if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans:
-        values = column.to_numpy().astype(np.int64, copy=False)
-        known = np.ones(len(values), dtype=bool)
+        values = column.to_numpy()
+        if values.dtype == np.uint64:
+            values = np.minimum(values, 2**62)
+        values = values.astype(np.int64, copy=False)
+        counted = known = np.ones(len(values), dtype=bool)
     elif pd.api.types.is_datetime64_any_dtype(column.dtype):
         values, known = _seconds(column)
+        counted = np.zeros(len(values), dtype=bool)
     else:
         numeric = column if pd.api.types.is_numeric_dtype(column.dtype) else column.astype(object)
         numbers = pd.to_numeric(numeric, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        known = np.isfinite(numbers)
+        counted = known = np.isfinite(numbers)
         values = np.floor(np.where(known, numbers, 0).clip(-(2.0**62), 2.0**62)).astype(np.int64)
         if not known.all() and numeric.dtype == object:
             dates, dated = _seconds(pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601"))
@@ -131,11 +184,11 @@ def timestamps(column: pd.Series, bad: list[BadRows]) -> np.ndarray:
         if _missing(raw):
             return "timestamp is missing"
         if not known[row]:
-            return f"timestamp {raw!r} is neither seconds nor an ISO 8601 date"
+            return f"timestamp {shown(raw)} is neither seconds nor an ISO 8601 date"
         if values[row] < 0:
-            return f"timestamp {raw} is before 1970"
+            return f"timestamp {shown(raw)} is before 1970"
         hint = ": milliseconds? Divide by 1000" if values[row] < 10**14 else ": divide it to seconds"
-        return f"timestamp {raw} is after 2100{hint if values[row] > 10**11 else ''}"
+        return f"timestamp {shown(raw)} is after 2100{hint if counted[row] and values[row] > 10**11 else ''}"
 
     absurd = ~known | (values < 0) | (values >= MAX_TIMESTAMP)
     _blame(bad, absurd, "a timestamp that cannot be one (seconds since 1970 or ISO 8601)", say)
@@ -151,7 +204,7 @@ def _seconds(dates: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _missing(value: object) -> bool:
-    return bool(pd.isna(value)) or value == ""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value)) or (isinstance(value, str) and not value)
 
 
 def _blame(bad: list[BadRows], mask: np.ndarray, what: str, say: Callable[[int], str]) -> None:

@@ -58,9 +58,9 @@ def cache_dir() -> Path:
     """Where releases are kept: $WIDEDEEP_DATA_DIR, else $XDG_CACHE_HOME/widedeep, else ~/.cache/widedeep."""
     own = os.environ.get("WIDEDEEP_DATA_DIR")
     if own:
-        return Path(own).expanduser()
+        return Path(os.path.expanduser(own))
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "widedeep"
+    return Path(os.path.expanduser(cache)) / "widedeep"
 
 
 def load(
@@ -108,7 +108,7 @@ def _auto(config: DataConfig, progress: Callable[[str], None], base_url: str) ->
 def _at_hand(release: Release, config: DataConfig) -> Files | None:
     """The release in config.data_dir, where it must be if that is given, else in the cache."""
     if config.data_dir:
-        return require(release, Path(config.data_dir).expanduser())
+        return require(release, Path(os.path.expanduser(config.data_dir)))
     return find(release, cache_dir()) if cache_dir().is_dir() else None
 
 

@@ -7,6 +7,8 @@ Text is UTF-8, separated by commas, tabs, semicolons or bars; the first line nam
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +22,17 @@ from widedeep.datasets.text import Table, read_csv, source_of, to_frame
 from widedeep.datasets.titles import NO_GENRES, year_of
 from widedeep.errors import ConfigError, DataNotFoundError, InvalidRowsError
 from widedeep.interactions import Interactions
-from widedeep.validation import SHOWN, BadRows, ids, optional_column, require_columns
+from widedeep.validation import (
+    SHOWN,
+    BadRows,
+    ids,
+    optional_column,
+    repair_note,
+    require_columns,
+    require_distinct,
+)
+
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the index that it writes to Parquet
 
 Parts = tuple[Interactions, pd.DataFrame, pd.DataFrame, list[str]]
 
@@ -39,12 +51,10 @@ def read(config: DataConfig) -> Parts:
         pd.DataFrame({"user_id": interactions.user_id[:0]}),
     )
     if config.item_table:
-        table = _read(config.item_table, config.item_col, "item")
-        items = _items(_keyed(table, config.item_table, config.item_col, "item_id", notes))
+        items = _items(_keyed(config, config.item_table, config.item_col, "item_id", notes))
         interactions, items = _same_type(interactions, items, "item_id", config, notes)
     if config.user_table:
-        table = _read(config.user_table, config.user_col, "user")
-        users = _attributes(_keyed(table, config.user_table, config.user_col, "user_id", notes))
+        users = _attributes(_keyed(config, config.user_table, config.user_col, "user_id", notes))
         interactions, users = _same_type(interactions, users, "user_id", config, notes)
     return interactions, items, users, notes
 
@@ -59,7 +69,7 @@ def _interactions(config: DataConfig) -> tuple[Interactions, list[str]]:
         timestamp = optional_column(found, config.timestamp_col, "timestamp")
         require_columns(found, config.user_col, config.item_col, rating, timestamp, config.ratings)
 
-    table = read_table(Path(config.ratings), columns[:2], columns, check, config.on_bad_rows)
+    table = read_table(config.ratings, columns[:2], columns, check, config.on_bad_rows)
     interactions, repairs = Interactions.from_frame(
         table.frame,
         config.user_col,
@@ -74,13 +84,14 @@ def _interactions(config: DataConfig) -> tuple[Interactions, list[str]]:
 
 
 def read_table(
-    path: Path,
+    name: str,
     id_columns: Sequence[str],
     columns: Sequence[str] | None,
     check: Callable[[list[str]], None],
     on_bad_rows: str = "error",
 ) -> Table:
     """A CSV or Parquet file, told apart by what it starts with. See text.read_csv."""
+    path = Path(os.path.expanduser(name))
     source = source_of(path)
     with path.open("rb") as stream:
         start = stream.read(4)
@@ -91,40 +102,49 @@ def read_table(
         names = list(file.schema_arrow.names)
         check(names)
         wanted = [name for name in names if columns is None or name in columns]
+        wanted = [name for name in wanted if not PANDAS_INDEX.fullmatch(name)]
+        require_distinct(wanted, str(path))
         frame = to_frame(file.read(columns=wanted), id_columns)
     except (pa.ArrowException, OSError) as error:
         raise DataNotFoundError(f"{path} is not a Parquet file, or is damaged: {error}") from error
     return Table(frame, lambda row: f"row {row + 1}", [])
 
 
-def _read(path: str, column: str, role: str) -> Table:
+def _keyed(config: DataConfig, path: str, column: str, key: str, notes: list[str]) -> pd.DataFrame:
+    """The table with its checked ids as the first column `key`; of several with one id the last stays."""
+
     def check(found: Sequence[str]) -> None:
-        user, item = (column, None) if role == "user" else (None, column)
+        user, item = (column, None) if key == "user_id" else (None, column)
         require_columns(found, user, item, None, None, path)
 
-    return read_table(Path(path), [column], None, check)
-
-
-def _keyed(table: Table, path: str, column: str, key: str, notes: list[str]) -> pd.DataFrame:
-    """The table with its checked ids as the first column `key`; of several with one id the last stays."""
+    table = read_table(path, [column], None, check, config.on_bad_rows)
+    notes += table.notes
     bad: list[BadRows] = []
     values = ids(table.frame[column], column, bad)
-    if bad:
+    if bad and config.on_bad_rows == "error":
         rows = [
             f"  {table.place(int(row))}: {problem.say(int(row))}"
             for problem in bad
             for row in problem.rows[:SHOWN]
         ]
         raise InvalidRowsError(
-            "\n".join([f"{path}: {sum(len(p.rows) for p in bad):,} rows without an id:", *rows])
+            "\n".join(
+                [
+                    f"{path}: {sum(len(p.rows) for p in bad):,} rows without an id:",
+                    *rows,
+                    "Mend them, or drop them with --on-bad-rows repair.",
+                ]
+            )
         )
+    notes += [repair_note(problem, path, table.place) for problem in bad]
     rest = table.frame.drop(columns=[name for name in (column, key) if name in table.frame.columns])
     rest.insert(0, key, pd.Series(values, dtype=values.dtype))
-    again = rest[key].duplicated(keep="last").to_numpy()
+    unusable = np.isin(np.arange(len(rest)), [row for problem in bad for row in problem.rows])
+    again = rest[key].duplicated(keep="last").to_numpy() & ~unusable
     if again.any():
         places = ", ".join(table.place(int(row)) for row in np.flatnonzero(again)[:SHOWN])
         notes.append(f"{path}: dropped {int(again.sum()):,} rows whose {column} comes again later ({places})")
-    return rest[~again].reset_index(drop=True)
+    return rest[~again & ~unusable].reset_index(drop=True)
 
 
 def _items(table: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +154,7 @@ def _items(table: pd.DataFrame) -> pd.DataFrame:
     if "title" in lower:
         items["title"] = _words(table[lower["title"]])
     if "genres" in lower or "genre" in lower:
-        genres = _words(table[lower.get("genres", lower.get("genre"))])
+        genres = _words(table[lower.get("genres", lower.get("genre"))], between="|")
         items["genres"] = genres.where(~genres.isin(NO_GENRES), "")
     if "year" in lower:
         years = pd.to_numeric(table[lower["year"]], errors="coerce")
@@ -154,8 +174,15 @@ def _attributes(table: pd.DataFrame) -> pd.DataFrame:
     return users
 
 
-def _words(column: pd.Series) -> pd.Series:
-    return column.astype(object).map(lambda value: "" if pd.isna(value) else str(value).strip()).astype("str")
+def _words(column: pd.Series, between: str = ", ") -> pd.Series:
+    """Values as text; a list, which Parquet can hold, with `between` between its own."""
+
+    def word(value: object) -> str:
+        if isinstance(value, list | np.ndarray):
+            return between.join(str(part) for part in value)
+        return "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value).strip()
+
+    return column.astype(object).map(word).astype("str")
 
 
 def _same_type(
@@ -163,6 +190,9 @@ def _same_type(
 ) -> tuple[Interactions, pd.DataFrame]:
     """Both sides' ids of one type: where either holds text, all are text."""
     path = config.item_table if key == "item_id" else config.user_table
+    if table.empty:
+        notes.append(f"{path} has its columns but no rows")
+        return interactions, table.astype({key: getattr(interactions, key).dtype})
     theirs = table[key].to_numpy()
     ours = getattr(interactions, key)
     if theirs.dtype.kind == "i" and ours.dtype == object:

@@ -14,6 +14,7 @@ from widedeep.datasets.text import Source, read_csv
 from widedeep.datasets.titles import NO_GENRES, year_of
 from widedeep.errors import DataNotFoundError
 from widedeep.interactions import Interactions
+from widedeep.validation import shown
 
 Parts = tuple[Interactions, pd.DataFrame, pd.DataFrame, list[str]]
 
@@ -75,7 +76,7 @@ def _ratings(source: Source, release: Release, on_bad_rows: str) -> tuple[Intera
             )
         place = None
         notes: list[str] = []
-    except ValueError:
+    except (ValueError, OverflowError):
 
         def check(found: list[str]) -> None:
             if not set(names) <= set(found):
@@ -89,7 +90,13 @@ def _ratings(source: Source, release: Release, on_bad_rows: str) -> tuple[Intera
         )
         frame, place, notes = table.frame, table.place, table.notes
     interactions, repairs = Interactions.from_frame(
-        frame, *names, source=source.name, on_bad_rows=on_bad_rows, first_line=first_line, place=place
+        frame,
+        *names,
+        source=source.name,
+        on_bad_rows=on_bad_rows,
+        first_line=first_line,
+        place=place,
+        whole_ids=True,
     )
     return interactions, notes + repairs
 
@@ -104,12 +111,13 @@ def _lines(source: Source, separator: str, fields: int) -> Iterator[list[str]]:
         text = data.decode("latin-1")
     for number, line in enumerate(text.split("\n"), start=1):
         parts = line.rstrip("\r").split(separator)
-        if len(parts) >= fields and parts[0].isdigit():
+        if len(parts) >= fields and parts[0].isdecimal() and len(parts[0]) < 19:  # fits into 64 bits
             over = len(parts) - fields
             yield [parts[0], separator.join(parts[1 : 2 + over]), *parts[2 + over :]]
         elif line.strip():
             raise DataNotFoundError(
-                f"{source.name}, line {number}: expected {fields} fields divided by {separator!r}, found {line!r}."
+                f"{source.name}, line {number}: expected {fields} fields divided by {separator!r}, the first a whole "
+                f"number; found {shown(line)}."
             )
 
 
@@ -163,7 +171,7 @@ def _users_1m(source: Source) -> pd.DataFrame:
     users = _users(list(_lines(source, "::", 5)), ["user_id", "gender", "age", "occupation", "zip_code"])
     names = dict(enumerate(OCCUPATIONS_1M))
     users["occupation"] = users["occupation"].map(
-        lambda code: names.get(int(code), code) if code.isdigit() else code
+        lambda code: names.get(int(code), code) if code.isdecimal() else code
     )
     users["occupation"] = users["occupation"].astype("str")
     return users

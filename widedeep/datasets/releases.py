@@ -138,15 +138,15 @@ def find(release: Release, place: Path) -> Files | None:
     Raises   DataNotFoundError: an archive that is none
     """
     names = [name for name in (release.layout.ratings, release.layout.items, release.layout.users) if name]
-    if place.is_file():
+    if os.path.isfile(place):
         files = _in_archive(place, names)
         return files if release.layout.ratings in files.sources else None
     for folder in (place, *(place / name for name in release.folders)):
-        if (folder / release.layout.ratings).exists():
-            there = [name for name in names if (folder / name).exists()]
+        if os.path.exists(folder / release.layout.ratings):
+            there = [name for name in names if os.path.exists(folder / name)]
             return Files(folder, {name: _lazy(folder / name) for name in there})
     archive = place / release.archive
-    return _in_archive(archive, names) if archive.is_file() else None
+    return _in_archive(archive, names) if os.path.isfile(archive) else None
 
 
 def require(release: Release, place: Path) -> Files:
@@ -154,19 +154,24 @@ def require(release: Release, place: Path) -> Files:
 
     Raises  DataNotFoundError: says what was looked for and what is there
     """
-    if not place.exists():
+    if not os.path.exists(
+        place
+    ):  # Path.exists raises where a name is too long, or a folder is not ours to look into
         raise DataNotFoundError(
-            f"There is no folder or file {place}. Name where {release.name} lies with --data-dir PATH."
+            f"There is no folder or file {place} that can be read. Name where {release.name} lies with --data-dir PATH."
         )
     files = find(release, place)
     if files is not None:
         return files
     wanted = f"{release.layout.ratings}, a folder {release.folders[0]} with it, or {release.archive}"
-    if place.is_file():
+    if os.path.isfile(place):
         raise DataNotFoundError(
             f"The archive {place} is not {release.name}: it holds no {release.layout.ratings}."
         )
-    names = sorted(os.listdir(place))
+    try:
+        names = sorted(os.listdir(place))
+    except OSError as error:
+        raise DataNotFoundError(f"{place} cannot be read: {error.strerror}.") from error
     there = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "nothing"
     raise DataNotFoundError(f"{place} does not hold {release.name}: expected {wanted}; found {there}.")
 
@@ -195,6 +200,9 @@ def _in_archive(path: Path, names: list[str]) -> Files:
 def _member(path: Path, member: str) -> Source:
     def open_member() -> IO[bytes]:
         # The member's stream keeps the archive's file open after the ZipFile object is gone.
-        return zipfile.ZipFile(path).open(member)
+        try:
+            return zipfile.ZipFile(path).open(member)
+        except RuntimeError as error:  # it wants a password, or is packed in a way that zipfile does not know
+            raise DataNotFoundError(f"{path} cannot be unpacked: {error}. Fetch it again.") from error
 
     return Source(f"{path}/{member}", open_member)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from widedeep.errors import DataNotFoundError, InvalidRowsError
-from widedeep.validation import SHOWN
+from widedeep.validation import SHOWN, require_distinct, shown
 
 DELIMITERS = (",", "\t", ";", "|")
+
+csv.field_size_limit(2**31 - 1)  # an unclosed quote takes in the rest of a file, and has to be named, too
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,15 @@ def source_of(path: Path) -> Source:
 
     Raises  DataNotFoundError: it is not there, is a folder, is empty or may not be read
     """
-    if path.is_dir():
-        raise DataNotFoundError(f"{path} is a folder, a file was expected.")
-    if not path.exists():
-        raise DataNotFoundError(f"There is no file {path}.")
-    if path.stat().st_size == 0:
-        raise DataNotFoundError(f"{path} is empty (0 bytes).")
     try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise DataNotFoundError(f"{path} is a folder, a file was expected.")
+        if found.st_size == 0:
+            raise DataNotFoundError(f"{path} is empty (0 bytes).")
         path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataNotFoundError(f"There is no file {path}.") from None
     except OSError as error:
         raise DataNotFoundError(f"{path} cannot be read: {error.strerror}.") from error
     if path.suffix in (".gz", ".bz2", ".zst"):
@@ -83,8 +87,9 @@ def read_csv(
     if names is None:
         names, delimiter = _header(source, ids, delimiter)
     check(names)
-    layout = _Layout(source, names, delimiter or ",", header)
     wanted = [name for name in names if columns is None or name in columns]
+    require_distinct(wanted, source.name)
+    layout = _Layout(source, names, delimiter or ",", header)
     table, odd = layout.read(wanted, {name: pa.string() for name in wanted if name in ids})
     notes = []
     if odd:
@@ -92,10 +97,10 @@ def read_csv(
         what = (
             f"{source.name}: {odd:,} row{'s do' if odd > 1 else ' does'} not have the {len(names)} columns "
         )
-        what += "of the first line" if header else "of its layout"
+        what += "of the first line" if header else f"of its layout, divided by {delimiter!r}"
         if on_bad_rows == "error" or not table.num_rows:
-            shown = "\n".join(f"  line {line}: {text!r}" for line, text in some[:SHOWN])
-            raise InvalidRowsError(f"{what}:\n{shown}\nMend them, or drop them with --on-bad-rows repair.")
+            rows = "\n".join(f"  line {line}: {shown(text)}" for line, text in some[:SHOWN])
+            raise InvalidRowsError(f"{what}:\n{rows}\nMend them, or drop them with --on-bad-rows repair.")
         notes.append(f"{what}; dropped (lines {', '.join(str(line) for line, _ in some[:SHOWN])})")
     return Table(to_frame(table, ids), layout.place(table.num_rows), notes)
 
@@ -143,6 +148,11 @@ def _header(source: Source, ids: Sequence[str], delimiter: str | None) -> tuple[
         raise DataNotFoundError(_not_utf8(source.name, 1)) from None
     if "\0" in line:
         raise DataNotFoundError(f"{source.name} is not a text file: its first line holds zero bytes.")
+    line = line.partition("\r")[0]  # where lines end as on old Macs, that is the whole file
+    if not line.strip():
+        raise DataNotFoundError(
+            f"{source.name} has a blank first line. Begin it with the names of the columns."
+        )
     options = [delimiter] if delimiter else DELIMITERS
     headers = {option: _split(line, option) for option in options}
     best = max(
@@ -157,7 +167,8 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 def _not_utf8(name: str, line: int) -> str:
     return (
-        f"{name} is not UTF-8 text (line {line}). Save it as UTF-8, e.g. iconv -f latin1 -t utf-8 OLD > NEW."
+        f"{name} is not UTF-8 text (line {line}). Save it as UTF-8, e.g. iconv -f latin1 -t utf-8 OLD > NEW; "
+        "a compressed file must be named .gz, .bz2 or .zst, and a Parquet file .parquet."
     )
 
 
@@ -174,6 +185,8 @@ class _Layout:
         except pa.ArrowInvalid as error:
             if "UTF8" in str(error) or "utf" in str(error).lower():
                 raise DataNotFoundError(_not_utf8(self.source.name, self._line_not_utf8())) from error
+            if "skip initial" in str(error):  # the first line is the last and has no end
+                return pa.table({name: pa.array([], pa.string()) for name in wanted}), 0
             if "conversion error" not in str(error):
                 raise DataNotFoundError(
                     f"{self.source.name} cannot be read as text columns: {error}."
