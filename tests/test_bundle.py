@@ -73,6 +73,7 @@ def test_nothing_foreign_is_loaded_or_run(trained: Recommender, tmp_path: Path) 
     path, sprung = tmp_path / "model.pth", tmp_path / "sprung"
     trained.save(path)
     content = torch.load(path, weights_only=True)
+    told = content["histories"]
     foreign: list[tuple[str, object]] = [
         ("holds Python objects", {**content, "about": Trap(sprung)}),
         ("not a model of widedeep", {"state_dict": content["state"]}),
@@ -88,6 +89,16 @@ def test_nothing_foreign_is_loaded_or_run(trained: Recommender, tmp_path: Path) 
             {**content, "processor": {**content["processor"], "users": [1, 2]}},
         ),
         ("parts do not fit together", {**content, "processor": {**content["processor"], "items": []}}),
+        ("its about is no dictionary: 'x'", {**content, "about": "x"}),
+        (
+            "its histories name items",
+            {**content, "histories": {**told, "item_index": told["item_index"] + 999}},
+        ),
+        (
+            "its histories name items",
+            {**content, "histories": {**told, "item_index": told["item_index"][1:]}},
+        ),
+        ("its histories name items", {**content, "histories": {**told, "offsets": told["offsets"] * 2}}),
     ]
     for words, value in foreign:
         torch.save(value, path)

@@ -138,7 +138,14 @@ def _parts(content: dict[str, Any], stored: dict[str, Any]) -> Parts:
             f"its network is for {net.item_count} items, its vocabulary has {processor.item_count}; "
             f"{len(histories)} histories for {processor.user_count} users"
         )
-    return Parts(net, processor, histories, config, Chosen.from_dict(content["chosen"]), content["about"])
+    if not histories.fit(processor.item_count):
+        raise ValueError(
+            "its histories name items that are not in its vocabulary, or end beyond their entries"
+        )
+    about = content["about"]
+    if not isinstance(about, dict):
+        raise TypeError(f"its about is no dictionary: {about!r:.40}")
+    return Parts(net, processor, histories, config, Chosen.from_dict(content["chosen"]), about)
 
 
 def _processor_to_plain(processor: FeatureProcessor) -> dict[str, Any]:

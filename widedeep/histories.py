@@ -74,6 +74,17 @@ class Histories:
     rating: Tensor
     liked: Tensor
 
+    def fit(self, item_count: int) -> bool:
+        """Whether the columns belong together and name items below `item_count`: asked of what comes from a file."""
+        entries, steps = len(self.item_index), self.offsets.diff()
+        return (
+            self.item_index.shape == self.rating.shape == self.liked.shape == (entries,)
+            and int(self.offsets[0]) == 0
+            and int(self.offsets[-1]) == entries
+            and bool((steps >= 0).all())
+            and bool(((self.item_index >= 0) & (self.item_index < item_count)).all())
+        )
+
     @classmethod
     def from_encoded(cls, interactions: Encoded, user_count: int) -> Histories:
         """Row u is the history of user_index u, so row 0 (the unknown user) is empty.
