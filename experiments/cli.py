@@ -28,8 +28,15 @@ def main(words: Sequence[str] | None = None) -> int:
     status = 0
     try:
         _run(list(sys.argv[1:] if words is None else words))
+        sys.stdout.flush()
     except WideDeepError as error:
         says(f"error: {error}")
+        status = FAILED
+    except BrokenPipeError:  # who reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
+    except OSError as error:
+        says(f"error: {error}. Make room on the disk, or check that the place may be written to.")
         status = FAILED
     except KeyboardInterrupt:
         says("interrupted")

@@ -189,3 +189,13 @@ def test_ctrl_c_ends_the_run_as_killed_and_registers_nothing(store: MlflowClient
     runs = store.search_runs([experiment.experiment_id], "tags.job = 'main'")
     assert [found.info.status for found in runs] == ["KILLED"]
     assert not store.search_registered_models()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_said() -> None:
+    command = [sys.executable, "-m", "experiments", "validate", "--dataset", "synthetic"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "No space left on device. Make room" in done.stderr
+    assert "Traceback" not in done.stderr
