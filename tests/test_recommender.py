@@ -12,6 +12,7 @@ from widedeep.errors import (
     InvalidRowsError,
     UnknownItemError,
 )
+from widedeep.frames import prepare
 from widedeep.split import Split
 
 
@@ -230,5 +231,25 @@ def test_build_and_train_says_what_is_wrong(board: Dataset) -> None:
         Recommender.build_and_train(train, epoch=3)
     with pytest.raises(DataNotFoundError, match="no column 'Horror' of all_genres"):
         Recommender.build_and_train(train, None, movie_features, ["Horror"])
-    with pytest.raises(InvalidRowsError, match="rating"):
+    with pytest.raises(InvalidRowsError, match=r"row 0: rating is missing"):
         Recommender.build_and_train(train.assign(rating=float("nan")))
+    with pytest.raises(InvalidRowsError, match=r"row 0: rating 'yes' is not a number"):
+        Recommender.build_and_train(train.drop(columns="rating").assign(liked="yes"))
+
+
+def test_what_data_frames_say_of_items_is_read_as_files_are(board: Dataset) -> None:
+    train, _, _ = frames(board)
+    odd = pd.DataFrame(
+        {
+            "movieId": [1, 2, 3],
+            "year": [float("inf"), 1e20, 1999.0],
+            "Comedy": [1, None, 0],
+            "Drama": ["0", "1", ""],
+        }
+    )
+    _, data, _ = prepare(train, None, odd, ["Comedy", "Drama"], {})
+    assert data.items["year"].tolist() == [0, 0, 1999]
+    assert data.items["genres"].tolist() == ["Comedy", "Drama", ""]
+    lists = pd.DataFrame({"movieId": [1, 2, 3], "genres": [["Comedy", "Drama"], [], None]})
+    _, data, _ = prepare(train, None, lists, None, {})
+    assert data.items["genres"].tolist() == ["Comedy|Drama", "", ""]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig, from_dict
 from widedeep.datasets import Dataset
-from widedeep.datasets.titles import item_frame, year_of
+from widedeep.datasets.titles import item_frame, words, year_of, years_in
 from widedeep.errors import ConfigError, DataNotFoundError
 from widedeep.interactions import Interactions
 from widedeep.split import Split, split
@@ -37,7 +37,6 @@ def prepare(
     rating, timestamp = _find(train_data, RATING), _find(train_data, TIMESTAMP)
     if rating in ("liked", "label"):
         settings = {"like_threshold": 0.5, **settings}
-        train_data = train_data.assign(**{rating: train_data[rating].astype(float)})
     config = _config({"dataset": "files", "split": "none", **settings})
     interactions, notes = Interactions.from_frame(
         train_data,
@@ -47,7 +46,7 @@ def prepare(
         timestamp_col=timestamp or "none",
         source="train_data",
         on_bad_rows=config.data.on_bad_rows,
-        first_line=0,
+        place=lambda row: f"row {row}",
     )
     users = pd.DataFrame({"user_id": interactions.user_id[:0]})
     if user_stats is not None:
@@ -80,7 +79,7 @@ def _items(features: pd.DataFrame, all_genres: Sequence[str] | None) -> pd.DataF
     )
     genres = _find(items, GENRES)
     if genres is not None:
-        items["genres"] = items[genres].fillna("").astype(str)
+        items["genres"] = words(items[genres], between="|")
     elif all_genres is not None:
         missing = [name for name in all_genres if name not in items.columns]
         if missing:
@@ -88,12 +87,14 @@ def _items(features: pd.DataFrame, all_genres: Sequence[str] | None) -> pd.DataF
                 f"movie_features has no column {missing[0]!r} of all_genres (found: "
                 f"{', '.join(map(str, items.columns))}). Give a 0/1 column for each genre, or one column genres."
             )
-        flags = items[list(all_genres)].to_numpy().astype(bool)
+        flags = (
+            items[list(all_genres)].apply(pd.to_numeric, errors="coerce").fillna(0).to_numpy().astype(bool)
+        )
         items["genres"] = [
             "|".join(name for name, flag in zip(all_genres, row, strict=True) if flag) for row in flags
         ]
     if "year" in items:
-        items["year"] = pd.to_numeric(items["year"], errors="coerce").fillna(0).astype("int32")
+        items["year"] = years_in(items["year"])
     elif "title" in items:
         items["year"] = year_of(items["title"])
     return items

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from widedeep.config import DataConfig
 from widedeep.datasets.text import Table, read_csv, source_of, to_frame
-from widedeep.datasets.titles import NO_GENRES, year_of
+from widedeep.datasets.titles import NO_GENRES, words, year_of, years_in
 from widedeep.errors import ConfigError, DataNotFoundError, InvalidRowsError
 from widedeep.interactions import Interactions
 from widedeep.validation import (
@@ -152,13 +152,12 @@ def _items(table: pd.DataFrame) -> pd.DataFrame:
     lower = {str(name).lower(): name for name in reversed(table.columns)}
     items = table[["item_id"]].copy()
     if "title" in lower:
-        items["title"] = _words(table[lower["title"]])
+        items["title"] = words(table[lower["title"]])
     if "genres" in lower or "genre" in lower:
-        genres = _words(table[lower.get("genres", lower.get("genre"))], between="|")
+        genres = words(table[lower.get("genres", lower.get("genre"))], between="|")
         items["genres"] = genres.where(~genres.isin(NO_GENRES), "")
     if "year" in lower:
-        years = pd.to_numeric(table[lower["year"]], errors="coerce")
-        items["year"] = years.where(years.between(1, 9999), 0).fillna(0).astype(np.int32)
+        items["year"] = years_in(table[lower["year"]])
     elif "title" in items:
         items["year"] = year_of(items["title"])
     return items
@@ -170,19 +169,8 @@ def _attributes(table: pd.DataFrame) -> pd.DataFrame:
     for name in table.columns.drop("user_id"):
         column = table[name]
         number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-        users[str(name)] = column.astype(np.float64) if number else _words(column)
+        users[str(name)] = column.astype(np.float64) if number else words(column)
     return users
-
-
-def _words(column: pd.Series, between: str = ", ") -> pd.Series:
-    """Values as text; a list, which Parquet can hold, with `between` between its own."""
-
-    def word(value: object) -> str:
-        if isinstance(value, list | np.ndarray):
-            return between.join(str(part) for part in value)
-        return "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value).strip()
-
-    return column.astype(object).map(word).astype("str")
 
 
 def _same_type(

@@ -19,6 +19,23 @@ def year_of(titles: pd.Series) -> np.ndarray:
     return np.asarray(pd.to_numeric(years, errors="coerce").fillna(0).to_numpy(dtype=np.int32))
 
 
+def years_in(column: pd.Series) -> pd.Series:
+    """A column of years as int32, 0 where it holds none from 1 to 9999."""
+    years = pd.to_numeric(column, errors="coerce")
+    return years.where(years.between(1, 9999), 0).fillna(0).astype(np.int32)
+
+
+def words(column: pd.Series, between: str = ", ") -> pd.Series:
+    """Values as text; a list, which Parquet can hold, with `between` between its own."""
+
+    def word(value: object) -> str:
+        if isinstance(value, list | np.ndarray):
+            return between.join(str(part) for part in value)
+        return "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value).strip()
+
+    return column.astype(object).map(word).astype("str")
+
+
 def item_frame(items: pd.DataFrame) -> pd.DataFrame:
     """The columns item_id, title, genres and year, of which all but the first may be missing in `items`."""
     frame = items[["item_id"]].copy()
