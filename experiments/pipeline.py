@@ -10,7 +10,7 @@ load -> validate -> split -> tune -> train the best -> evaluate beside the basel
 
 from __future__ import annotations
 
-from experiments import figures, promote, publish, registry, report, search_space, summary, tune
+from experiments import aliases, figures, promote, publish, report, search_space, summary, tune
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig
 from experiments.judging import per_user_frame
@@ -75,7 +75,7 @@ def through_the_gate(
     version = published.version
     assert version is not None
     assert made.results is not None
-    champion = registry.aliased(version.name, job_config.alias)
+    champion = aliases.aliased(version.name, job_config.alias)
     results = per_user_frame(made.results.all)
     verdict = promote.judge(results, champion, data, made.selection.recipe.config, job_config, console)
     run.metrics(verdict.metrics())

@@ -17,7 +17,7 @@ import json
 
 import pandas as pd
 
-from experiments import gate, publish, recipe, registry, tracking
+from experiments import aliases, gate, publish, recipe, registry, tracking
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig, promote_command
 from experiments.judging import Bench, per_user_of
@@ -126,14 +126,14 @@ def move(version: Version, expected: Version | None, alias: str, why: str, conso
 
     Raises  GateError
     """
-    now = registry.aliased(version.name, alias)
+    now = aliases.aliased(version.name, alias)
     if (now.number if now else None) != (expected.number if expected else None):
         raise GateError(
             f"{version.name}@{alias} moved to {now or 'nothing'} while {version} was judged against "
             f"{expected or 'no champion'}. Judge it again: "
             f"{promote_command(version.name, version.number, alias)}"
         )
-    registry.move_alias(version, alias, why)
+    aliases.move_alias(version, alias, why)
     console.say(f"alias: {version.name}@{alias} is now version {version.number}")
 
 
@@ -146,12 +146,12 @@ def job(number: int, job_config: JobConfig, current: Config, *, force: bool, con
     check_store()
     name, alias = job_config.register, job_config.alias
     version = registry.version(name, number)
-    champion = registry.aliased(name, alias)
+    champion = aliases.aliased(name, alias)
     if champion is not None and champion.number == number:
         return f"{version} has the alias {alias} already."
     registry.check_answers(version)
     if force:
-        registry.move_alias(version, alias, "forced")
+        aliases.move_alias(version, alias, "forced")
         publish.record(version, "forced", "none", f"The alias {alias} was given without asking")
         return f"{name}@{alias} is now version {number}, by force: the gate was not asked."
     verdict = _judge_version(version, champion, job_config, current, console)
@@ -200,5 +200,5 @@ def rollback(job_config: JobConfig) -> str:
     Raises  RegistryError: nothing to move back to
     """
     check_store()
-    before, now = registry.move_back(job_config.register, job_config.alias)
+    before, now = aliases.move_back(job_config.register, job_config.alias)
     return f"{before.name}@{job_config.alias} is version {before.number} again; version {now.number} lost it."

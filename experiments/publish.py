@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import registry, report
+from experiments import aliases, registry, report
 from experiments.jobs import JobConfig
 from experiments.progress import Console
 from experiments.recipe import Prepared
@@ -76,7 +76,7 @@ def someone(model: Recommender, k: int = 10) -> Any:
 
 
 def give_alias(version: Version, alias: str, why: str, console: Console) -> None:
-    registry.move_alias(version, alias, why)
+    aliases.move_alias(version, alias, why)
     console.say(f"alias: {version.name}@{alias} is now version {version.number} ({why})")
 
 

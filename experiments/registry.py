@@ -1,4 +1,4 @@
-"""The model registry: versions, aliases and their history.
+"""The model registry: what is registered, and its versions.
 
 What is registered is one pyfunc model whose data is the bundle: `artifacts/model.pth` in its folder.
 """
@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,13 @@ from mlflow.types.schema import Array
 
 import widedeep
 from experiments import environment
-from experiments.jobs import promote_command
 from experiments.store import check_store
 from widedeep.errors import BundleError, RegistryError
 from widedeep.recommender import Recommender
 
 BUNDLE = "model.pth"
-HISTORY_KEPT = 20  # moves of an alias that are remembered, so that it can be moved back
 CHECKED_USERS = 20
 TOLERANCE = 1e-5  # by which scores of the model that came back from the registry may differ
-HTTP_MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 @dataclass(frozen=True)
@@ -137,36 +133,28 @@ def register(
         )
         link = json.dumps([{"name": made.name, "version": made.version}])
         client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
-    return _version(made)
-
-
-def aliased(name: str, alias: str) -> Version | None:
-    """The version that has the alias; None where no version has it, or there is no such model."""
-    try:
-        return _version(MlflowClient().get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code in HTTP_MISSING:
-            return None
-        raise RegistryError(f"Could not look up {name}@{alias}: {error.message}") from error
+    return version_of(made)
 
 
 def version(name: str, number: int) -> Version:
     """Raises  RegistryError: there is no such version"""
     try:
-        return _version(MlflowClient().get_model_version(name, str(number)))
+        return version_of(MlflowClient().get_model_version(name, str(number)))
     except MlflowException as error:
-        there = ", ".join(str(found) for found in _numbers(name)) or "none"
+        there = ", ".join(str(found) for found in numbers(name)) or "none"
         raise RegistryError(f"{name} has no version {number}. It has: {there}.") from error
 
 
-def _numbers(name: str) -> list[int]:
+def numbers(name: str) -> list[int]:
+    """Of the versions that there are, ascending."""
     try:
         return sorted(int(made.version) for made in MlflowClient().search_model_versions(f"name = '{name}'"))
     except MlflowException:
         return []
 
 
-def _version(made: ModelVersion) -> Version:
+def version_of(made: ModelVersion) -> Version:
+    """What MLflow knows of a version, as ours."""
     tags, description = dict(made.tags or {}), made.description or ""
     return Version(made.name, int(made.version), made.run_id or "", tags, description)
 
@@ -178,66 +166,6 @@ def annotate(which: Version, *, tags: dict[str, str], description: str | None = 
             client.set_model_version_tag(which.name, str(which.number), key, value)
         if description is not None:
             client.update_model_version(which.name, str(which.number), description=description)
-
-
-def move_alias(which: Version, alias: str, why: str) -> None:
-    """Give the alias to a version, and remember that it had it."""
-    client = MlflowClient()
-    with reported(f"move the alias {alias} to {which}"):
-        moves = history(which.name, alias)
-        moves.append({"version": which.number, "at": _now(), "why": why[:200]})
-        client.set_registered_model_alias(which.name, alias, str(which.number))
-        _remember(which.name, alias, moves)
-
-
-def history(name: str, alias: str) -> list[dict[str, Any]]:
-    """The versions that had the alias, oldest first: {"version", "at", "why"}."""
-    try:
-        stored = MlflowClient().get_registered_model(name).tags.get(_history_tag(alias), "[]")
-        moves = json.loads(stored)
-    except MlflowException as error:
-        raise RegistryError(f"There is no registered model {name!r}: {error.message}") from error
-    except json.JSONDecodeError:
-        return []
-    return [move for move in moves if isinstance(move, dict) and isinstance(move.get("version"), int)]
-
-
-def move_back(name: str, alias: str) -> tuple[Version, Version]:
-    """Give the alias back to the version that had it before; that version, and the one that loses it.
-
-    Raises  RegistryError: nobody has it, nobody had it before, or that version no longer answers
-    """
-    now = aliased(name, alias)
-    if now is None:
-        raise RegistryError(f"No version of {name} has the alias {alias}, so there is nothing to move back.")
-    moves = history(name, alias)
-    there = set(_numbers(name))
-    while moves and (moves[-1]["version"] == now.number or moves[-1]["version"] not in there):
-        moves.pop()
-    if not moves:
-        raise RegistryError(
-            f"{name}@{alias} is version {now.number} and no other version had the alias before. "
-            f"Name one: {promote_command(name, 'N', alias)} --force"
-        )
-    before = version(name, moves[-1]["version"])
-    check_answers(before)
-    with reported(f"move the alias {alias} back to {before}"):
-        MlflowClient().set_registered_model_alias(name, alias, str(before.number))
-        _remember(name, alias, moves)
-    annotate(now, tags={f"{alias}.rolled_back": _now()})
-    return before, now
-
-
-def _remember(name: str, alias: str, moves: list[dict[str, Any]]) -> None:
-    MlflowClient().set_registered_model_tag(name, _history_tag(alias), json.dumps(moves[-HISTORY_KEPT:]))
-
-
-def _history_tag(alias: str) -> str:
-    return f"{alias}.history"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def load(where: str, device: str = "auto") -> Recommender:

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlflow
 
-from experiments import registry, report, search_space, tracking
+from experiments import aliases, registry, report, search_space, tracking
 from experiments.flags import as_flags
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig, promote_command
@@ -124,7 +124,7 @@ def _to_serve(run: Run, published: Published, job: JobConfig, verdict: Verdict |
         return version.uri, user
     if verdict is None or verdict.passed:
         return f"models:/{version.name}@{job.alias}", user
-    champion = registry.aliased(version.name, job.alias)
+    champion = aliases.aliased(version.name, job.alias)
     if champion is None:
         return version.uri, user
     try:

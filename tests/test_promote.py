@@ -10,7 +10,7 @@ import pytest
 from experiment_runs import Done, ok, run
 from mlflow.tracking import MlflowClient
 
-from experiments import gate, promote, publish, registry
+from experiments import aliases, gate, promote, publish, registry
 from experiments.gate import judge, resolve
 from experiments.judging import per_user_of
 from experiments.progress import Console
@@ -136,8 +136,8 @@ def where(client: MlflowClient) -> int:
 def test_an_alias_goes_back_the_way_it_came(store: MlflowClient) -> None:
     versions = make_versions(store, 3)
     for version in versions:
-        registry.move_alias(version, "champion", "a test")
-    assert [move["version"] for move in registry.history("m", "champion")] == [1, 2, 3]
+        aliases.move_alias(version, "champion", "a test")
+    assert [move["version"] for move in aliases.history("m", "champion")] == [1, 2, 3]
     assert (
         ok("promote", "--rollback", "--register", "m").out
         == "m@champion is version 2 again; version 3 lost it.\n"
@@ -156,41 +156,41 @@ def test_an_alias_goes_back_the_way_it_came(store: MlflowClient) -> None:
 def test_after_a_rollback_the_next_move_is_remembered_on_top(store: MlflowClient) -> None:
     first, second, third = make_versions(store, 3)
     for version in (first, second):
-        registry.move_alias(version, "champion", "a test")
-    registry.move_back("m", "champion")
-    registry.move_alias(third, "champion", "a test")
-    before, now = registry.move_back("m", "champion")
+        aliases.move_alias(version, "champion", "a test")
+    aliases.move_back("m", "champion")
+    aliases.move_alias(third, "champion", "a test")
+    before, now = aliases.move_back("m", "champion")
     assert (before.number, now.number) == (1, 3)
 
 
 @pytest.mark.usefixtures("answering")
 def test_a_deleted_version_is_skipped_on_the_way_back(store: MlflowClient) -> None:
     for version in make_versions(store, 3):
-        registry.move_alias(version, "champion", "a test")
+        aliases.move_alias(version, "champion", "a test")
     store.delete_model_version("m", "2")
-    registry.move_back("m", "champion")
+    aliases.move_back("m", "champion")
     assert where(store) == 1
 
 
 @pytest.mark.usefixtures("answering")
 def test_an_alias_that_was_moved_by_hand_goes_back_to_the_last_that_we_know(store: MlflowClient) -> None:
     for version in make_versions(store, 3)[:2]:
-        registry.move_alias(version, "champion", "a test")
+        aliases.move_alias(version, "champion", "a test")
     store.set_registered_model_alias("m", "champion", "3")  # in the UI
-    registry.move_back("m", "champion")
+    aliases.move_back("m", "champion")
     assert where(store) == 2
 
 
 def test_a_version_that_does_not_answer_never_gets_the_alias(store: MlflowClient) -> None:
     first, second = make_versions(store, 2)
     for version in (first, second):
-        registry.move_alias(version, "champion", "a test")
+        aliases.move_alias(version, "champion", "a test")
     for arguments in (["--version", "1", "--force"], ["--rollback"]):
         done = run("promote", "--register", "m", *arguments)
         assert done.status == 2
         assert "models:/m/1" in done.err
         assert where(store) == 2
-    assert [move["version"] for move in registry.history("m", "champion")] == [1, 2]
+    assert [move["version"] for move in aliases.history("m", "champion")] == [1, 2]
 
 
 @pytest.mark.usefixtures("answering")
@@ -237,8 +237,8 @@ def test_what_cannot_be_promoted_is_explained(store: MlflowClient, arguments: li
 
 def test_an_alias_that_moved_meanwhile_is_not_taken(store: MlflowClient) -> None:
     first, second, third = make_versions(store, 3)
-    registry.move_alias(first, "champion", "a test")
-    registry.move_alias(third, "champion", "someone else was faster")
+    aliases.move_alias(first, "champion", "a test")
+    aliases.move_alias(third, "champion", "someone else was faster")
     with pytest.raises(GateError, match="while m version 2 was judged against m version 1"):
         promote.move(second, first, "champion", "won", Console())
     assert where(store) == 3
@@ -248,6 +248,6 @@ def test_an_alias_that_moved_meanwhile_is_not_taken(store: MlflowClient) -> None
 
 def test_a_model_that_there_is_not_has_no_history(store: MlflowClient) -> None:
     del store
-    assert registry.aliased("nothing", "champion") is None
+    assert aliases.aliased("nothing", "champion") is None
     with pytest.raises(RegistryError, match="no registered model 'nothing'"):
-        registry.history("nothing", "champion")
+        aliases.history("nothing", "champion")

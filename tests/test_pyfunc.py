@@ -23,7 +23,7 @@ from experiment_runs import subprocess_environment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from experiments import registry
+from experiments import aliases, registry
 from experiments.registry import Version
 from experiments.tracking import open_run
 from widedeep.errors import BundleError, RegistryError
@@ -44,7 +44,7 @@ def version(
         made = registry.register(
             address, "board", run.id, tags={"a": "b"}, description="version", about="model"
         )
-    registry.move_alias(made, "champion", "a test")
+    aliases.move_alias(made, "champion", "a test")
     return made
 
 
