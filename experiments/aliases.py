@@ -9,8 +9,9 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from experiments import registry
 from experiments.jobs import promote_command
-from experiments.registry import Version, annotate, check_answers, numbers, reported, version, version_of
+from experiments.registry import Version, reported
 from widedeep.errors import RegistryError
 
 HISTORY_KEPT = 20  # moves of an alias that are remembered, so that it can be moved back
@@ -20,7 +21,7 @@ HTTP_MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 def aliased(name: str, alias: str) -> Version | None:
     """The version that has the alias; None where no version has it, or there is no such model."""
     try:
-        return version_of(MlflowClient().get_model_version_by_alias(name, alias))
+        return registry.version_of(MlflowClient().get_model_version_by_alias(name, alias))
     except MlflowException as error:
         if error.error_code in HTTP_MISSING:
             return None
@@ -58,7 +59,7 @@ def move_back(name: str, alias: str) -> tuple[Version, Version]:
     if now is None:
         raise RegistryError(f"No version of {name} has the alias {alias}, so there is nothing to move back.")
     moves = history(name, alias)
-    there = set(numbers(name))
+    there = set(registry.numbers(name))
     while moves and (moves[-1]["version"] == now.number or moves[-1]["version"] not in there):
         moves.pop()
     if not moves:
@@ -66,12 +67,12 @@ def move_back(name: str, alias: str) -> tuple[Version, Version]:
             f"{name}@{alias} is version {now.number} and no other version had the alias before. "
             f"Name one: {promote_command(name, 'N', alias)} --force"
         )
-    before = version(name, moves[-1]["version"])
-    check_answers(before)
+    before = registry.version(name, moves[-1]["version"])
+    registry.check_answers(before)
     with reported(f"move the alias {alias} back to {before}"):
         MlflowClient().set_registered_model_alias(name, alias, str(before.number))
         _remember(name, alias, moves)
-    annotate(now, tags={f"{alias}.rolled_back": _now()})
+    registry.annotate(now, tags={f"{alias}.rolled_back": _now()})
     return before, now
 
 
