@@ -182,7 +182,7 @@ def test_cancelled_calls_are_neither_computed_nor_kept(bundle: Path, monkeypatch
         release = threading.Event()
         started.server._compute.submit(release.wait, 30)
         calls = [stub.Recommend.future(pb.RecommendRequest(user_id="1")) for _ in range(20)]
-        feeds = [Feed() for _ in range(30)]
+        feeds = [Feed() for _ in range(5)]
         streams = [stub.RecommendStream(iter(feed)) for feed in feeds]
         assert eventually(lambda: started.server._calls.active == 25)
         for call in (*calls, *streams):
