@@ -22,7 +22,7 @@ class JobConfig:
     Like the fields of the other configs, each is a flag and a parameter of `mlflow run .`.
     """
 
-    trials: int = 5  # settings that the search tries, the first is as given; 1: no search
+    trials: int = 4  # settings that the search tries, the first is as given; 1: no search
     tune_seed: int = 0  # seed of the search
     bootstrap: int = 1000  # resamples of the users behind the report's intervals
     refit: bool = True  # register the recipe trained again on all interactions; false: the evaluated model
