@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from boards import small_config
 
 from widedeep import Recommender
-from widedeep.choices import choose_calibration, choose_recency, choose_shares, level
+from widedeep.choices import choose_calibration, choose_recency, choose_shares, level, surpasses
 from widedeep.datasets import Dataset
 from widedeep.features import FeatureProcessor, ItemTable, Vocabulary
 from widedeep.histories import Encoded, Histories
@@ -104,3 +105,44 @@ def test_a_deep_side_of_noise_gets_no_share(board: Dataset, board_split: Split) 
         choose_shares(Mixture(trained.net, targets, trained.histories))
     noise = float(trained.net.deep_share) * (1 - float(trained.net.factor_share))
     assert noise <= 0.2
+
+
+class Told(Mixture):
+    """A mixture whose values are given: those of the wide side, and by how much the best shares are above."""
+
+    def __init__(self, net: WideDeepNet, gain: torch.Tensor) -> None:
+        self.net = net
+        self.gain = gain
+
+    def update_deep(self) -> None:
+        pass
+
+    def ndcg(self, deep_share: float, factor_share: float) -> torch.Tensor:
+        near = max(0.0, 1 - abs(deep_share - 1.0) / 2 - abs(factor_share - 0.25))
+        return 0.5 + self.gain * (near if deep_share else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [
+        (torch.tensor([0.04, 0.01, 0.03, 0.02, float("nan")]), (1.0, 0.25)),  # everybody gains
+        (torch.tensor([0.3, -0.1, -0.05, 0.02]), (0.0, 0.0)),  # one does
+        (torch.tensor([0.3]), (0.0, 0.0)),  # nobody to compare with
+        (torch.tensor([-0.04, -0.01, -0.03, -0.02]), (0.0, 0.0)),
+    ],
+)
+def test_the_best_mixture_is_taken_if_it_surely_beats_the_wide_side(
+    trained: Recommender, gain: torch.Tensor, expected: tuple[float, float]
+) -> None:
+    net = copy.deepcopy(trained.net)
+    choose_shares(Told(net, gain))
+    assert (float(net.deep_share), float(net.factor_share)) == expected
+    choose_shares(Told(net, gain), deep_shares=(0.5,), factor_shares=(0.5,))
+    assert (float(net.deep_share), float(net.factor_share)) == (0.5, 0.5), "as asked for"
+
+
+def test_surpassing_is_a_one_sided_paired_test() -> None:
+    generator = torch.Generator().manual_seed(0)
+    nothing = torch.randn(2000, 50, generator=generator)
+    share = sum(surpasses(row, torch.zeros(50)) for row in nothing) / 2000
+    assert share == pytest.approx(0.05, abs=0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,26 +21,30 @@ RECENCIES = (0.0, 0.2, 0.4, 0.6)
 ONE_SIDED_95 = 1.645  # standard errors
 
 
+def surpasses(values: Tensor, reference: Tensor) -> bool:
+    """Whether the mean is significantly higher (one-sided, 95%, paired over users).
+
+    values, reference  (users,), NaN where a user does not count
+    """
+    gain = values - reference
+    gain = gain[~gain.isnan()]
+    if len(gain) < 2:
+        return False
+    mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
+    return mean > ONE_SIDED_95 * error
+
+
 def choose_recency(net: WideDeepNet, targets: Targets, histories: Histories) -> None:
     """Set the recency to what is best for the wide side alone on the validation part.
 
-    It has to beat a recency of zero significantly (one-sided, 95%, paired over users): where order says
-    nothing, nothing is read into it.
+    It has to beat a recency of zero significantly: where order says nothing, nothing is read into it.
     """
     found = {}
     for recency in RECENCIES:
         net.recency.fill_(recency)
         found[recency] = validation_ndcg(net, targets, histories)
-    best = 0.0
-    for recency in RECENCIES[1:]:
-        gain = found[recency] - found[0.0]
-        gain = gain[~gain.isnan()]
-        error = float(gain.std()) / max(1, len(gain)) ** 0.5
-        if float(gain.mean()) > ONE_SIDED_95 * error and float(found[recency].nanmean()) > float(
-            found[best].nanmean()
-        ):
-            best = recency
-    net.recency.fill_(best)
+    better = [recency for recency in RECENCIES if surpasses(found[recency], found[0.0])]
+    net.recency.fill_(max(better, key=lambda recency: float(found[recency].nanmean()), default=0.0))
 
 
 def choose_shares(
@@ -49,14 +54,17 @@ def choose_shares(
 ) -> None:
     """Set the parts' shares of the network's ranking score to the best on the validation part.
 
-    Best by the mean over a point of the grid and its neighbours, so that no single lucky value is taken.
+    Where the wide side may stand alone, a mixture has to beat it significantly: the best of many on few users
+    is luck.
     """
     mixture.update_deep()
-    found = torch.tensor([[mixture.ndcg(deep, factor) for factor in factor_shares] for deep in deep_shares])
-    smooth = F.avg_pool2d(found[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
-    row, column = divmod(int(smooth.argmax()), len(factor_shares))
-    mixture.net.deep_share.fill_(deep_shares[row])
-    mixture.net.factor_share.fill_(factor_shares[column])
+    found = {(deep, factor): mixture.ndcg(deep, factor) for deep in deep_shares for factor in factor_shares}
+    best = max(found, key=lambda shares: float(found[shares].nanmean()))
+    alone = (0.0, factor_shares[0])
+    if alone in found and not surpasses(found[best], found[alone]):
+        best = alone
+    mixture.net.deep_share.fill_(best[0])
+    mixture.net.factor_share.fill_(best[1])
 
 
 @torch.no_grad()

@@ -154,7 +154,7 @@ class RankingObjective(_Head):
         shares = (float(self.net.deep_share), float(self.net.factor_share))
         return {
             "item_log_loss": self._item_log_loss(self.mixture.targets),
-            "ndcg_at_10": self.mixture.ndcg(*shares),
+            "ndcg_at_10": float(self.mixture.ndcg(*shares).nanmean()),
         }
 
     def quality(self, metrics: dict[str, float]) -> float | None:
