@@ -21,7 +21,6 @@ from widedeep import datasets
 from widedeep.bootstrap import Interval
 from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig
 from widedeep.datasets import Dataset
-from widedeep.errors import WideDeepError
 from widedeep.withheld import ColdItemStudy, ColdUserStudy, cold_item_study, cold_user_study
 
 ABOUT = "Serve users and rank items that were withheld from training."
@@ -107,18 +106,15 @@ def main(arguments: list[str] | None = None) -> int:
         flags.error(f"--rounds must be 1 to 5, got {rounds}")
     config = QUICK if options.quick else Config()
     given: dict[str, Any] = {"dataset": options.dataset, "data_dir": options.data_dir}
-    try:
+
+    def make() -> form.Report:
         changes = {name: value for name, value in given.items() if value is not None}
         data = dataclasses.replace(config.data, **changes)
         train = dataclasses.replace(config.train, seed=options.seed)
-        config = dataclasses.replace(config, data=data, train=train)
-        path = form.write(run(config, datasets.load(data), rounds, sys.stderr.isatty()), options.out)
-    except WideDeepError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(path.read_text())
-    print(f"Written to {path} and {path.with_name('results.json')}")
-    return 0
+        whole = dataclasses.replace(config, data=data, train=train)
+        return run(whole, datasets.load(data), rounds, sys.stderr.isatty())
+
+    return form.deliver(make, options.out)
 
 
 if __name__ == "__main__":

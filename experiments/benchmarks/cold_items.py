@@ -18,7 +18,7 @@ from torch import Tensor
 from experiments.benchmarks import form, trained
 from widedeep import bootstrap, datasets, metrics
 from widedeep.config import Config
-from widedeep.errors import EmptyDataError, WideDeepError
+from widedeep.errors import EmptyDataError
 from widedeep.queries import MAX_K, Query
 from widedeep.recommender import Recommender
 from widedeep.split import split
@@ -109,14 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     flags = form.parser("cold_items", ABOUT)
     trained.add_flags(flags)
     options = flags.parse_args(arguments)
-    try:
-        path = form.write(run(trained.configuration(options)), options.out)
-    except WideDeepError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(path.read_text())
-    print(f"Written to {path} and {path.with_name('results.json')}")
-    return 0
+    return form.deliver(lambda: run(trained.configuration(options)), options.out)
 
 
 if __name__ == "__main__":

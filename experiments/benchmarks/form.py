@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from widedeep.errors import ConfigError
+from widedeep.errors import ConfigError, WideDeepError
 
 REPEATS = 5  # a median of fewer says little
 
@@ -187,6 +187,18 @@ def write(report: Report, folder: Path) -> Path:
     except OSError as error:
         raise ConfigError(f"--out {folder} cannot be written to: {error.strerror or error}.") from error
     return path
+
+
+def deliver(make: Callable[[], Report], folder: Path) -> int:
+    """Make the report, `write` and print it; the exit status: 0, or 1 after an error that is explained."""
+    try:
+        path = write(make(), folder)
+    except WideDeepError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(path.read_text())
+    print(f"Written to {path} and {path.with_name('results.json')}")
+    return 0
 
 
 def markdown(report: Report) -> str:

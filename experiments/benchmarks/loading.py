@@ -22,7 +22,6 @@ from experiments.benchmarks import form
 from widedeep import datasets
 from widedeep.config import DataConfig
 from widedeep.datasets import synthetic
-from widedeep.errors import WideDeepError
 from widedeep.interactions import Interactions
 
 ABOUT = "Load a MovieLens ratings file into checked columns, beside plain pandas."
@@ -122,15 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
     rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
     if rows < 1000:
         flags.error(f"--rows must be 1000 or more, got {rows}")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = form.write(run(rows, Path(folder), sys.stderr.isatty()), options.out)
-    except WideDeepError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(path.read_text())
-    print(f"Written to {path} and {path.with_name('results.json')}")
-    return 0
+    with tempfile.TemporaryDirectory() as folder:
+        return form.deliver(lambda: run(rows, Path(folder), sys.stderr.isatty()), options.out)
 
 
 if __name__ == "__main__":

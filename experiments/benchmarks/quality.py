@@ -23,7 +23,6 @@ from experiments.progress import Console
 from experiments.recipe import Prepared
 from widedeep.bootstrap import PairedDifference, paired_difference
 from widedeep.config import SPLITS, Config
-from widedeep.errors import WideDeepError
 from widedeep.recommender import Recommender
 
 ABOUT = "Compare the ranking with tuned baselines, and with itself without its parts."
@@ -131,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("users", "items", "interactions"):
         flags.add_argument(f"--{name}", type=_count, help="of dataset=synthetic")
     options = flags.parse_args(arguments)
-    try:
+
+    def make() -> form.Report:
         config = trained.configuration(options)
         sizes = {
             name: getattr(options, name)
@@ -140,13 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
         }
         data = dataclasses.replace(config.data, split=options.split, **sizes)
         seeds = 1 if options.quick else options.seeds
-        path = form.write(run(dataclasses.replace(config, data=data), seeds, Console()), options.out)
-    except WideDeepError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(path.read_text())
-    print(f"Written to {path} and {path.with_name('results.json')}")
-    return 0
+        return run(dataclasses.replace(config, data=data), seeds, Console())
+
+    return form.deliver(make, options.out)
 
 
 def _count(text: str) -> int:
