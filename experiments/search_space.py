@@ -1,6 +1,8 @@
 """What the search varies, and between what: the one place to change it.
 
-What a fit chooses by itself on the validation part (ridge, shares, recency, epochs) is not searched.
+The search maximises the ranking, so it varies what the ranking's deep side is made of and how it is trained. What
+every fit chooses by itself on the validation part is not searched: the ridge, the dropout and the user exponent
+of the crosses, weight, ridge and dimension of the low-rank part, shares, recency, epochs, calibration.
 """
 
 from __future__ import annotations
@@ -14,17 +16,15 @@ from widedeep.config import Config
 
 Range = tuple[float, float, bool]  # low, high, logarithmic
 
-MODEL_RANGES: dict[str, Range] = {
-    "wide_dropout": (0.0, 0.5, False),
-    "wide_user_exponent": (0.0, 0.6, False),
-    "dropout": (0.0, 0.5, False),
+MODEL_RANGES: dict[str, Range] = {"ranking_dropout": (0.2, 0.8, False)}
+MODEL_CHOICES: dict[str, tuple[int, ...]] = {
+    "ranking_dim": (32, 64, 128, 256),
+    "ranking_hidden": (256, 512, 1024),
 }
 TRAIN_RANGES: dict[str, Range] = {
-    "learning_rate": (3e-4, 5e-3, True),
-    "weight_decay": (1e-7, 1e-3, True),
-    "embedding_decay": (1e-5, 1e-2, True),
+    "ranking_learning_rate": (5e-4, 5e-3, True),
+    "ranking_decay": (1e-5, 2e-3, True),
 }
-RANKING_DIMS = (32, 64, 128, 256)
 
 
 def suggest(trial: BaseTrial, base: Config) -> Config:
@@ -37,7 +37,8 @@ def suggest(trial: BaseTrial, base: Config) -> Config:
 
     model = drawn(MODEL_RANGES)
     train = drawn(TRAIN_RANGES)
-    model["ranking_dim"] = trial.suggest_categorical("ranking_dim", RANKING_DIMS)
+    for name, choices in MODEL_CHOICES.items():
+        model[name] = trial.suggest_categorical(name, choices)
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, **model),
@@ -51,11 +52,13 @@ def nearest(base: Config) -> dict[str, Any]:
     for ranges, part in ((MODEL_RANGES, base.model), (TRAIN_RANGES, base.train)):
         for name, (low, high, _) in ranges.items():
             point[name] = min(max(getattr(part, name), low), high)
-    point["ranking_dim"] = min(RANKING_DIMS, key=lambda dim: abs(dim - base.model.ranking_dim))
+    for name, choices in MODEL_CHOICES.items():
+        wanted = getattr(base.model, name)
+        point[name] = min(choices, key=lambda choice: abs(choice - wanted))
     return point
 
 
 def values(config: Config) -> dict[str, Any]:
     """The searched fields of a configuration."""
-    found = {name: getattr(config.model, name) for name in (*MODEL_RANGES, "ranking_dim")}
+    found = {name: getattr(config.model, name) for name in (*MODEL_RANGES, *MODEL_CHOICES)}
     return found | {name: getattr(config.train, name) for name in TRAIN_RANGES}

@@ -129,7 +129,7 @@ def _watch(trial: optuna.Trial, attempt: Attempt) -> Progress:
 
 
 def _closed_form(attempts: list[Attempt]) -> ClosedForm | None:
-    """What the first trial chose: no setting that is searched bears on how it reads histories."""
+    """What the first trial chose: no setting that is searched bears on it."""
     selection = attempts[0].selection
     return None if selection is None else selection.recipe.chosen.closed_form
 

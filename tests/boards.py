@@ -43,9 +43,23 @@ def checkerboard(seed: int = 0) -> Dataset:
 
 def small_config(**train: object) -> Config:
     """A network that learns the checkerboard in about a second."""
-    settings = {"epochs": 8, "ranking_epochs": 20, "batch_size": 128, "learning_rate": 1e-2, "device": "cpu"}
+    settings = {
+        "epochs": 8,
+        "ranking_epochs": 30,
+        "batch_size": 128,
+        "learning_rate": 1e-2,
+        "ranking_learning_rate": 1e-2,
+        "device": "cpu",
+    }
     return Config(
         data=DataConfig(),
-        model=ModelConfig(embedding_dim=8, hidden=(16,), ranking_hidden=32, ranking_dim=16, wide_l2=10.0),
+        model=ModelConfig(
+            embedding_dim=8,
+            hidden=(16,),
+            ranking_hidden=32,
+            ranking_dim=16,
+            ranking_dropout=0.1,
+            wide_l2=10.0,
+        ),
         train=TrainConfig(**{**settings, **train}),  # type: ignore[arg-type]
     )

@@ -34,8 +34,9 @@ def test_a_history_without_likes_is_ranked_by_popularity(trained: Recommender) -
 
 def test_scores_are_standardised_over_the_catalogue(trained: Recommender) -> None:
     net = trained.net
-    for share in (0.0, 1.0):
-        net.deep_share.fill_(share)
+    for part in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)):  # each alone
+        net.deep_share.fill_(part[0])
+        net.factor_share.fill_(part[1])
         scores = net.rank_scores(torch.arange(1, 5), trained.histories.take(torch.arange(1, 5)))
         warm = scores[:, 1 : net.warm_count + 1]
         torch.testing.assert_close(warm.mean(1), torch.zeros(4), atol=1e-5, rtol=0)

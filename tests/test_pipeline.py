@@ -144,8 +144,8 @@ def test_the_best_trials_curves_are_the_runs(main_run: Run, shared_store: Mlflow
 def test_the_first_trial_is_the_configuration_as_given(main_run: Run, shared_store: MlflowClient) -> None:
     query = f"tags.mlflow.parentRunId = '{main_run.info.run_id}' and tags.`trial.number` = '1'"
     [child] = shared_store.search_runs([main_run.info.experiment_id], query)
-    assert float(child.data.params["dropout"]) == ModelConfig().dropout
-    assert float(child.data.params["learning_rate"]) == TrainConfig().learning_rate
+    assert float(child.data.params["ranking_dropout"]) == ModelConfig().ranking_dropout
+    assert float(child.data.params["ranking_learning_rate"]) == TrainConfig().ranking_learning_rate
 
 
 def test_the_registered_version_says_what_it_is(
@@ -423,9 +423,9 @@ def test_the_space_holds_the_defaults_and_leaves_alone_what_a_fit_chooses() -> N
 
 
 def test_a_configuration_outside_of_the_space_is_still_the_first_trial() -> None:
-    odd = Config(model=ModelConfig(dropout=0.9, ranking_dim=7), train=TrainConfig(weight_decay=0.0))
+    odd = Config(model=ModelConfig(ranking_dropout=0.9, ranking_dim=7), train=TrainConfig(ranking_decay=0.0))
     point = search_space.nearest(odd)
-    assert (point["dropout"], point["ranking_dim"], point["weight_decay"]) == (0.5, 32, 1e-7)
+    assert (point["ranking_dropout"], point["ranking_dim"], point["ranking_decay"]) == (0.8, 32, 1e-5)
 
 
 def test_a_champion_that_cannot_be_read_is_not_beaten_by_default(store: MlflowClient, tmp_path: Path) -> None:

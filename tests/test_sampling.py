@@ -30,7 +30,7 @@ def test_users_histories_are_cut_in_two_and_nothing_is_lost() -> None:
     whole = histories()
     for ordered in (True, False):
         for _ in range(20):
-            batches = list(UserBatches(whole, 2, ordered, CPU))
+            batches = list(UserBatches(whole, 2, True, ordered, CPU))
             assert sorted(int(user) for batch in batches for user in batch.user_index) == [1, 2, 3]
             for batch in batches:
                 for row, user in enumerate(batch.user_index):
@@ -44,10 +44,27 @@ def test_users_histories_are_cut_in_two_and_nothing_is_lost() -> None:
                         assert read + found == own
 
 
+def test_what_was_not_liked_is_read_and_never_to_be_found() -> None:
+    own, liked = list(range(1, 13)), [place % 3 == 0 for place in range(12)]
+    whole = Histories.from_lists([[], own, [3, 4]], [[], liked, [False, False]], [[], [5.0] * 12, [1.0, 1.0]])
+    read, found = set(), set()
+    for _ in range(50):
+        for batch in UserBatches(whole, 2, True, False, CPU):
+            assert batch.user_index.tolist() == [1]  # the other has nothing to be found
+            read |= set(batch.visible.item_index.tolist())
+            found |= set(batch.hidden.item_index.tolist())
+    assert read == set(own)
+    assert found == {1, 4, 7, 10}
+    assert {user for b in UserBatches(whole, 2, False, False, CPU) for user in b.user_index.tolist()} == {
+        1,
+        2,
+    }
+
+
 def test_the_cut_moves() -> None:
     lengths = set()
     for _ in range(50):
-        for batch in UserBatches(histories(), 4, True, CPU):
+        for batch in UserBatches(histories(), 4, True, True, CPU):
             lengths.add(int(batch.visible.lengths[batch.user_index == 1]))
     assert min(lengths) <= 3
     assert max(lengths) >= 17

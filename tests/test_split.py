@@ -11,7 +11,7 @@ import pytest
 
 from widedeep.config import DataConfig
 from widedeep.errors import ConfigError, EmptyDataError
-from widedeep.interactions import Interactions
+from widedeep.interactions import Interactions, concatenate
 from widedeep.split import Split, split
 
 METHODS = ("user-time", "time", "leave-last-out", "random", "none")
@@ -99,16 +99,16 @@ def test_fractions_are_not_moved_by_floating_point() -> None:
     assert len(split(rows, DataConfig(test_fraction=0.28, validation_fraction=0.0)).test) == 14
 
 
-def test_time_cuts_all_rows_at_once() -> None:
+def test_time_cuts_all_rows_at_once_and_the_validation_user_by_user() -> None:
     rows = some(3, times=10_000)
     result = split(rows, DataConfig(split="time"))
-    train, validation, test = (part.timestamp for part in parts_of(result))
-    assert train is not None
-    assert validation is not None
-    assert test is not None
-    assert train.max() <= validation.min()
-    assert validation.max() <= test.min()
-    assert (len(train), len(validation), len(test)) == (360, 40, 100)
+    rest = concatenate([result.train, result.validation])
+    assert rest.timestamp is not None
+    assert result.test.timestamp is not None
+    assert rest.timestamp.max() <= result.test.timestamp.min()
+    assert (len(rest), len(result.test)) == (400, 100)
+    _, valid = by_hand(rest.to_frame(), 0.1)
+    assert rows_of(result.validation) == set(zip(valid.user_id, valid.item_id, strict=True))
 
 
 def test_time_breaks_ties_by_item_then_user() -> None:
@@ -177,8 +177,8 @@ def tiny(rating: list[float]) -> Interactions:
         (tiny([5, 5, 5, 5]).take(np.array([0, 2])), {}, "left the test empty"),
         (tiny([5, 5, 5, 5]).take(np.array([0])), {"split": "random"}, "After the test cut .* no rows are left"),
         (tiny([5, 5, 5, 5]).take(np.array([], dtype=int)), {"split": "none"}, "no interactions to split"),
-        (tiny([1, 5, 5, 5]), {"split": "time", "test_fraction": 0.5, "validation_fraction": 0.5},
-         "After the validation cut .time. none"),
+        (tiny([1, 5, 1, 5]), {"split": "time", "test_fraction": 0.25, "validation_fraction": 0.5},
+         "After the validation cut .user-time. none"),
     ],
 )  # fmt: skip
 def test_a_step_that_leaves_too_little_is_named(

@@ -9,7 +9,7 @@ import torch
 from boards import small_config
 
 from widedeep import Recommender
-from widedeep.closed_form import ClosedForm
+from widedeep.closed_form import ClosedForm, CrossSettings
 from widedeep.config import Config
 from widedeep.datasets import Dataset
 from widedeep.errors import BundleError, ConfigError, DeviceError, EmptyDataError, TrainingError
@@ -58,10 +58,12 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_are_left_alone(
 def test_known_choices_change_nothing_but_the_time(board: Dataset, board_split: Split) -> None:
     first = run(small_config(), board, board_split)
     assert same(first, run(small_config(), board, board_split, known=first.chosen.closed_form))
-    others = dataclasses.replace(first.chosen.closed_form, factors=FactorSettings(dim=3, epochs=1))
-    assert run(small_config(), board, board_split, known=others).net.factors.vectors.shape[1] == 3
-    unlike = dataclasses.replace(others, recency=first.chosen.closed_form.recency + 1)
-    assert same(first, run(small_config(), board, board_split, known=unlike))
+    others = dataclasses.replace(
+        first.chosen.closed_form, factors=FactorSettings(dim=3, epochs=1), recency=0.5
+    )
+    result = run(small_config(), board, board_split, known=others)
+    assert result.chosen.closed_form == others
+    assert result.net.factors.vectors.shape[1] == 3
 
 
 def test_early_stopping_keeps_the_best_epoch(board: Dataset, board_split: Split) -> None:
@@ -75,8 +77,8 @@ def test_early_stopping_keeps_the_best_epoch(board: Dataset, board_split: Split)
 
 
 def test_what_was_chosen_is_taken_over(board: Dataset, board_split: Split) -> None:
-    closed_form = ClosedForm(True, 20.0, 0.2, FactorSettings(dim=4, epochs=2))
-    chosen = Chosen(2, 1, deep_share=0.3, factor_share=0.25, closed_form=closed_form, calibration=(0.5, 0.25))
+    closed_form = ClosedForm(True, CrossSettings(20.0, 0.1, 0.2), 0.2, FactorSettings(dim=4, epochs=2))
+    chosen = Chosen(2, 1, 0.3, 0.25, closed_form, calibration=(0.5, 0.25), popularity_half_life=3.0)
     train = concatenate([board_split.train, board_split.validation])
     _, result = Recommender.fit(small_config(), board, train, chosen=chosen)
     assert [(row["head"], row["epoch"]) for row in result.curves] == [
@@ -90,6 +92,7 @@ def test_what_was_chosen_is_taken_over(board: Dataset, board_split: Split) -> No
     assert result.net.factors.vectors.shape[1] == 4
     assert result.net.calibration.tolist() == [0.5, 0.25]
     assert float(result.net.deep_share) == pytest.approx(0.3)
+    assert float(result.net.popularity.sum()) < train.liked(4.0).sum()
 
 
 @pytest.mark.parametrize("stop_at", [("ranking", 3, 1), ("ranking", 15, 1), ("like", 1, 1), ("like", 5, 2)])
@@ -135,9 +138,10 @@ def test_progress_counts_every_batch(board: Dataset, board_split: Split) -> None
     assert like[-1].metrics.keys() == {"train_loss", "log_loss", "auc"}
 
 
-def test_divergence_is_named(board: Dataset, board_split: Split) -> None:
-    reckless = small_config(learning_rate=10.0, precision="fp16", ranking_epochs=100)
-    with pytest.raises(TrainingError, match="Lower learning_rate"):
+@pytest.mark.parametrize("setting", ["learning_rate", "ranking_learning_rate"])
+def test_divergence_is_named(board: Dataset, board_split: Split, setting: str) -> None:
+    reckless = small_config(**{setting: 10.0}, precision="fp16", ranking_epochs=100)
+    with pytest.raises(TrainingError, match=f"Lower {setting} .now 10"):
         run(reckless, board, board_split)
 
 

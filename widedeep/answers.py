@@ -50,7 +50,7 @@ class RankingAnswers:
             values, columns = rerank(queries, values, columns, self.likeness_vectors)
         counts = (values > -torch.inf).sum(1).tolist()
         users, entries = user_index.tolist(), histories.lengths.tolist()
-        likes = self.net.read(histories)[0].lengths.tolist()
+        likes = self.net.read(histories).liked.lengths.tolist()
         items, numbers = columns.cpu().numpy(), values.float().cpu()
         rankings = []
         for row, query in enumerate(queries):

@@ -2,7 +2,7 @@
 
 It loads with torch.load(weights_only=True), so nothing in it can run code, and it needs no data set. Its keys:
 
-    format, version   "widedeep.bundle", 1
+    format, version   "widedeep.bundle", 2
     config, chosen    the recipe: settings, and what validation decided
     about             data set, digest, metrics, run: plain facts for people
     processor         ids, titles, genres, years, names of the user features
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from widedeep.recommender import Recommender
 
 FORMAT = "widedeep.bundle"
-VERSION = 1
+VERSION = 2
 
 MISFITS = (  # what comes of values that are not what `save` wrote
     ArithmeticError,

@@ -68,13 +68,13 @@ class Checkpoint:
         return cls(path, config.train.resume, digest.hexdigest())
 
     def restore(
-        self, head: str, net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+        self, head: str, modules: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
     ) -> HeadState:
         """Put back what was stored of `head`; a fresh state if nothing was."""
         stored = self.stored.get(head)
         if stored is None:
             return HeadState()
-        net.load_state_dict(stored["net"])
+        modules.load_state_dict(stored["modules"])
         optimizer.load_state_dict(stored["optimizer"])
         scaler.load_state_dict(stored["scaler"])
         return HeadState(**stored["state"])
@@ -82,7 +82,7 @@ class Checkpoint:
     def save(
         self,
         head: str,
-        net: nn.Module,
+        modules: nn.Module,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         state: HeadState,
@@ -93,7 +93,7 @@ class Checkpoint:
             return
         begun = time.monotonic()
         content = {
-            "net": net.state_dict(),
+            "modules": modules.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
             "state": {**asdict(replace(state, best=None)), "best": state.best},

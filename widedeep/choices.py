@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from widedeep.histories import Histories
-from widedeep.mixture import Mixture
+from widedeep.like_objective import LikeObjective
+from widedeep.mixture import Mixture, validation_ndcg
 from widedeep.model import WideDeepNet
-from widedeep.objectives import LikeObjective, validation_ndcg
 from widedeep.rankings import Targets
 
 DEEP_SHARES = tuple(step / 10 for step in range(11))
@@ -21,8 +21,8 @@ RECENCIES = (0.0, 0.2, 0.4, 0.6)
 ONE_SIDED_95 = 1.645  # standard errors
 
 
-def surpasses(values: Tensor, reference: Tensor) -> bool:
-    """Whether the mean is significantly higher (one-sided, 95%, paired over users).
+def surpasses(values: Tensor, reference: Tensor, errors: float = ONE_SIDED_95) -> bool:
+    """Whether the mean is higher by more than so many of the difference's standard errors, paired over users.
 
     values, reference  (users,), NaN where a user does not count
     """
@@ -31,7 +31,7 @@ def surpasses(values: Tensor, reference: Tensor) -> bool:
     if len(gain) < 2:
         return False
     mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
-    return mean > ONE_SIDED_95 * error
+    return mean > errors * error
 
 
 def choose_recency(net: WideDeepNet, targets: Targets, histories: Histories) -> None:
@@ -52,19 +52,25 @@ def choose_shares(
     deep_shares: Sequence[float] = DEEP_SHARES,
     factor_shares: Sequence[float] = FACTOR_SHARES,
 ) -> None:
-    """Set the parts' shares of the network's ranking score to the best on the validation part.
+    """Set the parts' shares of the network's ranking score by the validation part, shrunk towards equal ones.
 
-    Where the wide side may stand alone, a mixture has to beat it significantly: the best of many on few users
-    is luck.
+    Of the mixtures whose mean is within one standard error (paired over users) of the best, the one that is
+    nearest to a third for each part: the very best of many on few users is luck. Source: the one-standard-error
+    rule, Breiman et al. 1984, section 3.4.3, with the equal mixture in the place of the smallest tree.
     """
     mixture.update_deep()
     found = {(deep, factor): mixture.ndcg(deep, factor) for deep in deep_shares for factor in factor_shares}
     best = max(found, key=lambda shares: float(found[shares].nanmean()))
-    alone = (0.0, factor_shares[0])
-    if alone in found and not surpasses(found[best], found[alone]):
-        best = alone
-    mixture.net.deep_share.fill_(best[0])
-    mixture.net.factor_share.fill_(best[1])
+    near = [shares for shares in found if not surpasses(found[best], found[shares], errors=1.0)]
+    deep, factor = min(near, key=lambda shares: (_from_equal(*shares), -float(found[shares].nanmean())))
+    mixture.net.deep_share.fill_(deep)
+    mixture.net.factor_share.fill_(factor)
+
+
+def _from_equal(deep: float, factor: float) -> float:
+    """Squared distance of the three parts' shares from a third each, rounded so that equal ones are equal."""
+    shares = (1 - deep, deep * factor, deep * (1 - factor))
+    return round(sum((share - 1 / 3) ** 2 for share in shares), 9)
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -11,14 +12,16 @@ from widedeep.choices import choose_recency
 from widedeep.config import ModelConfig
 from widedeep.factors import FactorSettings, ItemFactors
 from widedeep.histories import Histories
+from widedeep.mixture import validation_ndcg
 from widedeep.model import WideDeepNet
-from widedeep.objectives import validation_ndcg
 from widedeep.rankings import Targets
 from widedeep.wide import ItemWeights
 
 DEFAULT_L2 = 250.0
+DEFAULT_DROPOUT = 0.25
 WIDE_L2S = (30.0, 60.0, 125.0, 250.0, 500.0, 1000.0, 2000.0)
-WIDE_COST = 5 * 10**11  # flops of fitting the crosses once, about 10 s; above it their ridge is not searched
+WIDE_NOISES = ((0.3, 0.0), (0.3, 0.25), (0.5, 0.25))  # dropout and user exponent, beside none
+WIDE_COST = 5 * 10**11  # flops of fitting the crosses once, about 10 s; above it nothing of them is searched
 UNOBSERVED_WEIGHTS = (1.0, 0.32, 0.1, 0.03)
 FACTOR_L2S = (0.1, 0.03, 0.01, 0.003)
 COARSE_DIM, COARSE_EPOCHS = 32, 4
@@ -27,24 +30,32 @@ FACTOR_COST = 10**12  # flops of fitting the vectors once, above which no larger
 
 
 @dataclass(frozen=True)
+class CrossSettings:
+    """What `ItemWeights.fit` minimises; see there."""
+
+    l2: float = DEFAULT_L2
+    dropout: float = 0.0
+    user_exponent: float = 0.0
+
+
+@dataclass(frozen=True)
 class ClosedForm:
     """What the closed-form parts are fitted with.  factors: None for no low-rank part"""
 
     likes_only: bool
-    wide_l2: float
+    crosses: CrossSettings
     recency: float
     factors: FactorSettings | None
 
     def to_dict(self) -> dict[str, Any]:
-        factors = None if self.factors is None else vars(self.factors)
-        return {**vars(self), "factors": None if factors is None else dict(factors)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClosedForm:
         factors = values["factors"]
         return cls(
             bool(values["likes_only"]),
-            float(values["wide_l2"]),
+            CrossSettings(**values["crosses"]),
             float(values["recency"]),
             None if factors is None else FactorSettings(**factors),
         )
@@ -54,7 +65,7 @@ def default(config: ModelConfig) -> ClosedForm:
     """What stands in for a choice where there is no validation part."""
     return ClosedForm(
         config.learn_from != "all",
-        DEFAULT_L2 if config.wide_l2 is None else config.wide_l2,
+        _default_crosses(config, DEFAULT_DROPOUT),
         config.recency or 0.0,
         FactorSettings(dim=min(64, config.factor_dim)),
     )
@@ -64,9 +75,9 @@ def fit_with(net: WideDeepNet, histories: Histories, settings: ClosedForm, seed:
     """Fit both parts with known settings."""
     net.likes_only.fill_(settings.likes_only)
     net.recency.fill_(settings.recency)
-    net.wide = _crosses(net, histories, settings.wide_l2)
+    net.wide = _crosses(net, histories, settings.crosses)
     if settings.factors is not None:
-        net.factors = ItemFactors.fit(net.read(histories)[0], net.item_count, settings.factors, seed)
+        net.factors = ItemFactors.fit(net.read(histories).liked, net.item_count, settings.factors, seed)
 
 
 @torch.no_grad()
@@ -76,60 +87,95 @@ def fit_and_choose(
     targets: Targets,
     config: ModelConfig,
     seed: int,
-    known: ClosedForm | None = None,
 ) -> ClosedForm:
-    """Fit both parts with what is best for each alone on the validation part.
-
-    known  choices of another fit on the same data: its low-rank part is taken over where both read the same
-           of a history, as nothing else that a configuration says changes it
-    """
+    """Fit both parts with what is best for each alone on the validation part."""
     net.deep_share.fill_(0.0)
     mixed = bool((~histories.liked).any())
     reads = {"likes": [True], "all": [False], "auto": [True, False] if mixed else [True]}[config.learn_from]
-    best = (-1.0, True, DEFAULT_L2, net.wide)
-    for likes_only in reads:
-        net.likes_only.fill_(likes_only)
-        for l2 in _ridges(net, histories, config):
-            net.wide = _crosses(net, histories, l2)
-            value = float(validation_ndcg(net, targets, histories).nanmean())
-            if value > best[0]:
-                best = (value, likes_only, l2, net.wide)
-    _, likes_only, l2, net.wide = best
+    likes_only, plain = _choose_plain(net, histories, targets, config, reads)
     net.likes_only.fill_(likes_only)
+    net.wide = _crosses(net, histories, plain)
     if config.recency is None:
         choose_recency(net, targets, histories)
     else:
         net.recency.fill_(config.recency)
     recency = round(float(net.recency), 6)
+    crosses = _choose_noise(net, histories, targets, config, plain)
     if config.factor_share == 0:
-        return ClosedForm(likes_only, l2, recency, None)
-    if known and known.factors and (known.likes_only, known.recency) == (likes_only, recency):
-        net.factors = ItemFactors.fit(net.read(histories)[0], net.item_count, known.factors, seed)
-        return ClosedForm(likes_only, l2, recency, known.factors)
+        return ClosedForm(likes_only, crosses, recency, None)
     factors = _choose_factors(net, histories, targets, config, seed)
-    return ClosedForm(likes_only, l2, recency, factors)
+    return ClosedForm(likes_only, crosses, recency, factors)
 
 
-def _crosses(net: WideDeepNet, histories: Histories, l2: float) -> ItemWeights:
-    config = net.config
-    read, _ = net.read(histories)
-    return ItemWeights.fit(read, net.item_count, l2, config.wide_dropout, config.wide_user_exponent)
+def _crosses(net: WideDeepNet, histories: Histories, settings: CrossSettings) -> ItemWeights:
+    read = net.read(histories).liked
+    return ItemWeights.fit(read, net.item_count, settings.l2, settings.dropout, settings.user_exponent)
 
 
-def _ridges(net: WideDeepNet, histories: Histories, config: ModelConfig) -> tuple[float, ...]:
-    if config.wide_l2 is not None:
-        return (config.wide_l2,)
-    read, _ = net.read(histories)
+def _default_crosses(config: ModelConfig, dropout: float) -> CrossSettings:
+    return CrossSettings(
+        DEFAULT_L2 if config.wide_l2 is None else config.wide_l2,
+        dropout if config.wide_dropout is None else config.wide_dropout,
+        config.wide_user_exponent or 0.0,
+    )
+
+
+def _choose_plain(
+    net: WideDeepNet, histories: Histories, targets: Targets, config: ModelConfig, reads: Sequence[bool]
+) -> tuple[bool, CrossSettings]:
+    """What is crossed, and the ridge.  reads  values of `likes_only` to try"""
+    found: dict[tuple[bool, CrossSettings], float] = {}
+    for likes_only in reads:
+        net.likes_only.fill_(likes_only)
+        searched = _affordable(net, histories)
+        plain = _default_crosses(config, 0.0 if searched else DEFAULT_DROPOUT)
+        for l2 in WIDE_L2S if searched and config.wide_l2 is None else (plain.l2,):
+            settings = replace(plain, l2=l2)
+            net.wide = _crosses(net, histories, settings)
+            found[likes_only, settings] = _value(net, histories, targets)
+    return max(found, key=lambda choice: found[choice])
+
+
+def _choose_noise(
+    net: WideDeepNet, histories: Histories, targets: Targets, config: ModelConfig, plain: CrossSettings
+) -> CrossSettings:
+    """Dropout and user exponent, with the ridge that they want; the network's wide part is that of the best."""
+    best = (_value(net, histories, targets), plain, net.wide)
+    lengths = net.read(histories).liked.lengths
+    mean = float(lengths[lengths > 0].float().mean())
+    for noise in WIDE_NOISES if _affordable(net, histories) else ():
+        dropout = noise[0] if config.wide_dropout is None else config.wide_dropout
+        exponent = noise[1] if config.wide_user_exponent is None else config.wide_user_exponent
+        if (dropout, exponent) == (plain.dropout, plain.user_exponent):
+            continue
+        scale = mean ** (plain.user_exponent - exponent)  # as much as users weigh less
+        for factor in (1.0, 0.5):
+            l2 = float(f"{plain.l2 * scale * factor:.3g}") if config.wide_l2 is None else config.wide_l2
+            settings = CrossSettings(l2, dropout, exponent)
+            net.wide = _crosses(net, histories, settings)
+            value = _value(net, histories, targets)
+            if value > best[0]:
+                best = (value, settings, net.wide)
+    _, settings, net.wide = best
+    return settings
+
+
+def _value(net: WideDeepNet, histories: Histories, targets: Targets) -> float:
+    return float(validation_ndcg(net, targets, histories).nanmean())
+
+
+def _affordable(net: WideDeepNet, histories: Histories) -> bool:
+    read = net.read(histories).liked
     items = int(torch.bincount(read.item_index, minlength=1).count_nonzero())
     users = int((read.lengths > 0).sum())
-    return WIDE_L2S if items * min(items, users) * (items + users) < WIDE_COST else (DEFAULT_L2,)
+    return items * min(items, users) * (items + users) < WIDE_COST
 
 
 def _choose_factors(
     net: WideDeepNet, histories: Histories, targets: Targets, config: ModelConfig, seed: int
 ) -> FactorSettings:
     """Weight and ridge in a small dimension, then the dimension."""
-    read, _ = net.read(histories)
+    read = net.read(histories).liked
     net.deep_share.fill_(1.0)
     net.factor_share.fill_(1.0)
     best = (-1.0, FactorSettings(), net.factors)
@@ -141,7 +187,7 @@ def _choose_factors(
             return
         tried.add(settings)
         net.factors = ItemFactors.fit(read, net.item_count, settings, seed)
-        value = float(validation_ndcg(net, targets, histories).nanmean())
+        value = _value(net, histories, targets)
         if value > best[0]:
             best = (value, settings, net.factors)
 

@@ -64,18 +64,21 @@ class ModelConfig:
 
     embedding_dim: int = 32  # of users and items in the like head
     hidden: tuple[int, ...] = (256, 128)  # widths of the like head's multilayer perceptron
-    dropout: float = 0.2  # in the multilayer perceptrons
+    dropout: float = 0.2  # in the like head's multilayer perceptron
     ranking_hidden: int = 512  # width of the layer that reads the history
     ranking_dim: int = 128  # width of the vectors whose product is the deep ranking score
-    learn_from: str = "auto"  # ranking: likes, all interactions, or auto: chosen on validation
+    ranking_dropout: float = 0.5  # of the layer that reads the history
+    learn_from: str = (
+        "auto"  # what is crossed and looked for: likes, all interactions, or auto: chosen on validation
+    )
     deep_share: float | None = None  # of the ranking score, the rest is wide; none: chosen on validation
     factor_share: float | None = None  # of the deep share, what is the low-rank part's; none: chosen
     factor_dim: int = 256  # of the low-rank part, at most
     history_length: int = 1000  # latest items of a history that the model reads
     recency: float | None = None  # an entry weighs place ** -recency, the latest has place 1; none: chosen
     wide_l2: float | None = None  # ridge of the item x item crosses; none: chosen on validation
-    wide_dropout: float = 0.0  # share of the history hidden while the crosses are fitted (EDLAE's p)
-    wide_user_exponent: float = 0.0  # users weigh n ** -exponent, n the length of their history
+    wide_dropout: float | None = None  # share of the history hidden while the crosses are fitted (EDLAE's p)
+    wide_user_exponent: float | None = None  # users weigh n ** -exponent, n the length of their history
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -89,13 +92,14 @@ class ModelConfig:
             ("factor_share", 0.0, 1.0),
             ("recency", 0.0, 5.0),
             ("wide_l2", 1e-3, 1e9),
+            ("wide_dropout", 0.0, 0.95),
+            ("wide_user_exponent", 0.0, 2.0),
         ):
             if getattr(self, name) is not None:
                 _within(self, name, low, high)
         _within(self, "dropout", 0.0, 0.95)
+        _within(self, "ranking_dropout", 0.0, 0.95)
         _within(self, "history_length", 1, 10**6)
-        _within(self, "wide_dropout", 0.0, 0.95)
-        _within(self, "wide_user_exponent", 0.0, 2.0)
         if not self.hidden or any(not 1 <= width <= 65_536 for width in self.hidden):
             raise ConfigError(
                 f"hidden needs widths above 0, at most 65536, got {self.hidden}. Write --hidden 256,128."
@@ -113,8 +117,10 @@ class TrainConfig:
     batch_size: int = 512  # rows a step, like head
     negatives: int = 4  # like head: random items per interaction, where nothing tells likes from dislikes
     user_batch_size: int = 128  # users a step, ranking head
-    learning_rate: float = 1e-3  # Adam
-    weight_decay: float = 1e-5
+    learning_rate: float = 1e-3  # Adam, like head
+    weight_decay: float = 1e-5  # like head
+    ranking_learning_rate: float = 2e-3  # Adam, ranking head
+    ranking_decay: float = 3e-4  # weight decay of the ranking head
     embedding_decay: float = 1e-3  # weight decay of the like head's user and item embeddings
     seed: int = 0
     device: str = "auto"  # auto: cuda, else mps, else cpu
@@ -133,6 +139,8 @@ class TrainConfig:
         _within(self, "user_batch_size", 1, 2**31 - 1)
         _within(self, "learning_rate", 1e-8, 10.0)
         _within(self, "weight_decay", 0.0, 10.0)
+        _within(self, "ranking_learning_rate", 1e-8, 10.0)
+        _within(self, "ranking_decay", 0.0, 10.0)
         _within(self, "embedding_decay", 0.0, 10.0)
         _within(self, "seed", 0, 2**63 - 1)
         _one_of(self, "device", DEVICES)

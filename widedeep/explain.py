@@ -7,7 +7,7 @@ from torch import Tensor
 
 from widedeep.cold import ColdItems
 from widedeep.histories import Histories
-from widedeep.model import WideDeepNet
+from widedeep.model import Reading, WideDeepNet
 from widedeep.topk import top_k
 
 DEEP_ENTRIES = 200  # the latest likes are left out in turn; for earlier ones the wide side speaks alone
@@ -26,13 +26,14 @@ def contributions(
                 the wide side's part of the score before centring; deep (entries, items): by how much the deep
                 side's part falls when the entry is left out. Both in units of the ranking score.
     """
-    liked, weights = net.read(history)
+    reading = net.read(history)
+    liked, weights = reading.liked, reading.weights
     wide = torch.zeros(len(weights), len(item_index), device=weights.device)
     deep = torch.zeros_like(wide)
     if not len(weights):
         return liked.item_index, wide, deep
     if float(net.deep_share) > 0:
-        falls = _deep_falls(net, cold, user_index, liked, weights, item_index)
+        falls = _deep_falls(net, cold, user_index, reading, item_index)
         deep[-len(falls) :] = falls
     if float(net.deep_share) < 1:
         for start in range(0, len(item_index), BLOCK_ITEMS):
@@ -71,25 +72,31 @@ def _deep_falls(
     net: WideDeepNet,
     cold: ColdItems,
     user_index: Tensor,
-    liked: Histories,
-    weights: Tensor,
+    reading: Reading,
     item_index: Tensor,
 ) -> Tensor:
     """(latest entries, items): the deep side's part of the scores minus what it is without the entry."""
-    length = len(weights)
+    length = len(reading.weights)
     any_cold = bool((item_index > cold.warm_count).any())
-    entries = torch.arange(max(0, length - DEEP_ENTRIES), length, device=weights.device)
-    keep = torch.ones(len(entries) + 1, length, dtype=torch.bool, device=weights.device)
-    keep[torch.arange(len(entries)), entries] = False  # the last row keeps all
+    left_out = torch.arange(max(0, length - DEEP_ENTRIES), length, device=item_index.device)
+    items = reading.liked.item_index[left_out]
     parts = []
-    for rows in keep.split(max(1, BLOCK_SCORES // net.item_count)):  # type: ignore[no-untyped-call]
-        copies = liked.take(torch.zeros(len(rows), dtype=torch.int64, device=weights.device))
-        kept = rows.flatten()
-        scores = net.deep_part(
-            user_index.repeat(len(rows)), copies.where(kept), weights.repeat(len(rows))[kept]
-        )
+    nothing = items.new_full((1,), -1)  # the last row leaves nothing out
+    for rows in torch.cat([items, nothing]).split(max(1, BLOCK_SCORES // net.item_count)):  # type: ignore[no-untyped-call]
+        scores = net.deep_part(user_index.repeat(len(rows)), _copies_without(reading, rows))
         if any_cold:
             cold.fill(scores)
         parts.append(scores[:, item_index])
     found = torch.cat(parts)
     return found[-1] - found[:-1]
+
+
+def _copies_without(reading: Reading, items: Tensor) -> Reading:
+    """The reading of a single history once for each of `items` (copies,), without that item."""
+    single = torch.zeros(len(items), dtype=torch.int64, device=items.device)
+
+    def without(entries: Histories, weights: Tensor) -> tuple[Histories, Tensor]:
+        kept = (entries.item_index[None] != items[:, None]).flatten()
+        return entries.take(single).where(kept), weights.repeat(len(items))[kept]
+
+    return Reading(*without(reading.liked, reading.weights), *without(reading.entries, reading.entry_weights))

@@ -84,3 +84,10 @@ def ranking_targets(validation: Encoded, item_count: int, seed: int) -> Targets:
         users = users[torch.randperm(len(users), generator=generator)[:most].to(users.device)]
     rows = validation.take(torch.isin(validation.user_index, users))
     return Targets.of(rows, rows.user_index.long())
+
+
+@torch.no_grad()
+def validation_ndcg(net: WideDeepNet, targets: Targets, histories: Histories) -> Tensor:
+    """(users,) NDCG@10, NaN where none of a user's likes counts."""
+    found = rank_users(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count)
+    return ndcg_at_k(found.hits, targets.relevant_count.cpu(), 10)

@@ -5,8 +5,7 @@
 
 Wide & Deep (Cheng et al. 2016, arXiv 1606.07792): the wide side memorises crosses of features, the deep side
 generalises through embeddings. In the ranking the wide side is a weight for every pair (item in the history,
-candidate); the deep side is an autoencoder of the history (Liang et al. 2018, arXiv 1802.05814, without the
-sampling) whose item vectors also read genres and year, beside low-rank item vectors from least squares. In
+candidate); the deep side is an autoencoder of the history beside low-rank item vectors from least squares. In
 the like head the wide side is linear in the user, the item and their statistics; the deep side is a multilayer
 perceptron over embeddings and features.
 """
@@ -14,12 +13,14 @@ perceptron over embeddings and features.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from widedeep.autoencoder import HistoryAutoencoder
 from widedeep.config import ModelConfig
 from widedeep.factors import ItemFactors
 from widedeep.features import FeatureProcessor
@@ -39,43 +40,19 @@ from widedeep.wide import ItemWeights
 UNKNOWN_SHARE = 0.05  # of the training rows show the unknown user, and of the others the unknown item
 
 
-class HistoryAutoencoder(nn.Module):
-    """The deep side of the ranking: history -> tanh layer -> user vector . item vectors."""
+@dataclass(frozen=True)
+class Reading:
+    """What the ranking reads of histories.
 
-    def __init__(self, config: ModelConfig, item_count: int, item_columns: int, user_columns: int) -> None:
-        super().__init__()
-        self.read = nn.EmbeddingBag(item_count, config.ranking_hidden, mode="sum", include_last_offset=True)
-        self.read_user = nn.Parameter(torch.zeros(user_columns, config.ranking_hidden))
-        self.project = nn.Linear(config.ranking_hidden, config.ranking_dim)
-        self.item_vectors = nn.Parameter(torch.empty(item_count, config.ranking_dim))
-        self.item_features = nn.Linear(item_columns, config.ranking_dim, bias=False)
-        self.item_bias = nn.Parameter(torch.zeros(item_count))
-        bound = (6 / (item_count + config.ranking_hidden)) ** 0.5
-        nn.init.uniform_(self.read.weight, -bound, bound)
-        nn.init.normal_(self.item_vectors, std=0.02)
+    liked, weights           for the wide and the low-rank part: the likes, or all entries where `likes_only` is off
+    entries, entry_weights   for the deep part: all entries, if it tells likes from others
+    weights, entry_weights   (entries,) how much each counts
+    """
 
-    def user_vectors(self, histories: Histories, weights: Tensor, user_features: Tensor) -> Tensor:
-        """(histories, ranking_dim) from the liked entries that are there.
-
-        weights  (entries,) how much each counts; scaled to unit length within a history
-        """
-        squares = weights.new_zeros(len(histories)).index_add_(0, histories.row_index, weights.square())
-        scale = weights * squares.clamp(min=1e-12).rsqrt()[histories.row_index]
-        read = self.read(histories.item_index.long(), histories.offsets, per_sample_weights=scale)
-        projected: Tensor = self.project(torch.tanh(read + user_features @ self.read_user))
-        return projected
-
-    def candidate_vectors(self, item_features: Tensor) -> Tensor:
-        """(item_count, ranking_dim); the same for every user, so a server computes them once."""
-        vectors: Tensor = self.item_vectors + self.item_features(item_features)
-        return vectors
-
-    def forward(
-        self, histories: Histories, weights: Tensor, user_features: Tensor, item_features: Tensor
-    ) -> Tensor:
-        """(histories, item_count) logits of a softmax over the catalogue."""
-        users = self.user_vectors(histories, weights, user_features)
-        return torch.addmm(self.item_bias, users, self.candidate_vectors(item_features).T)
+    liked: Histories
+    weights: Tensor
+    entries: Histories
+    entry_weights: Tensor
 
 
 class LikeHead(nn.Module):
@@ -121,12 +98,12 @@ class WideDeepNet(nn.Module):
     user_features: Tensor  # (user_count, columns), possibly none
     genre_shares: Tensor  # (item_count, genres)
     item_statistics: Tensor  # (item_count, ITEM_COLUMNS)
-    popularity: Tensor  # (item_count,) likes in the training part
+    popularity: Tensor  # (item_count,) likes in the training part, recent ones possibly worth more
     base: Tensor  # (2,) like rate and mean rating of the training part
     genre_rates: Tensor  # (genres,) mean share of each genre in the training part
     deep_share: Tensor  # () the deep side's share of the ranking score, 0 to 1
     factor_share: Tensor  # () the low-rank part's share of the deep share, 0 to 1
-    likes_only: Tensor  # () bool: the ranking reads what was liked, else all of a history
+    likes_only: Tensor  # () bool: what was liked is crossed and looked for, else all of a history
     recency: Tensor  # () an entry of a history weighs place ** -recency, the latest has place 1
     calibration: Tensor  # (2,) scale and shift of the like logit
 
@@ -137,8 +114,12 @@ class WideDeepNet(nn.Module):
         user_features: Tensor,
         genres: Tensor,
         warm_count: int,
+        tells_apart: bool,
     ) -> None:
-        """item_features (item_count, any)  user_features (user_count, any)  genres (item_count, any) bool"""
+        """item_features (item_count, any)  user_features (user_count, any)  genres (item_count, any) bool
+
+        tells_apart  there are entries of histories that are not likes
+        """
         super().__init__()
         item_count, user_count = len(item_features), len(user_features)
         self.config = config
@@ -147,7 +128,9 @@ class WideDeepNet(nn.Module):
         self.warm_count = warm_count  # items 1 to warm_count have interactions, later ones only features
         self.wide = ItemWeights(item_count)
         self.factors = ItemFactors(item_count)
-        self.deep = HistoryAutoencoder(config, item_count, item_features.shape[1], user_features.shape[1])
+        self.deep = HistoryAutoencoder(
+            config, item_count, item_features.shape[1], user_features.shape[1], tells_apart
+        )
         columns = USER_COLUMNS + ITEM_COLUMNS + item_features.shape[1] + user_features.shape[1]
         self.like = LikeHead(config, user_count, item_count, columns)
         self.register_buffer("item_features", item_features.float())
@@ -167,7 +150,14 @@ class WideDeepNet(nn.Module):
     def for_data(cls, config: ModelConfig, processor: FeatureProcessor, train: Encoded) -> WideDeepNet:
         """A fresh network for this data, its counts and means taken from `train`, on the CPU."""
         table = processor.item_table
-        net = cls(config, table.features(), processor.user_features, table.genres, processor.warm_count)
+        net = cls(
+            config,
+            table.features(),
+            processor.user_features,
+            table.genres,
+            processor.warm_count,
+            tells_apart=not bool(train.liked.all()),
+        )
         base = Baselines.of(train, net.genre_shares)
         net.base = torch.tensor([base.like_rate, base.mean_rating])
         net.genre_rates = base.genre_rates
@@ -183,7 +173,9 @@ class WideDeepNet(nn.Module):
         cls, config: ModelConfig, warm_count: int, genres: Tensor, state: Mapping[str, Any]
     ) -> WideDeepNet:
         """The network whose state_dict `state` is, on the CPU."""
-        net = cls(config, state["item_features"], state["user_features"], genres, warm_count)
+        items = state["item_features"]
+        tells_apart = len(state["deep.read.weight"]) > len(items)
+        net = cls(config, items, state["user_features"], genres, warm_count, tells_apart)
         net.load_state_dict(dict(state))
         return net.eval()
 
@@ -203,37 +195,42 @@ class WideDeepNet(nn.Module):
 
         Both sides are standardised over the items with interactions, then mixed by `deep_share`.
         """
-        liked, weights = self.read(histories)
+        reading = self.read(histories)
         share = float(self.deep_share)
         scores = torch.zeros(len(histories), self.item_count, device=self.device)
         if share < 1:
-            scores += (1 - share) * self._standardise(self.wide.scores(liked, weights))
+            scores += (1 - share) * self._standardise(self.wide.scores(reading.liked, reading.weights))
         if share > 0:
-            scores += self.deep_part(user_index, liked, weights)
-        return torch.where((liked.lengths > 0)[:, None], scores, self._standardise(self.popularity[None]))
-
-    def read(self, histories: Histories) -> tuple[Histories, Tensor]:
-        """What the ranking reads of histories, and (entries,) how much each entry of it counts."""
-        read = (histories.only_liked() if bool(self.likes_only) else histories).latest(
-            self.config.history_length
+            scores += self.deep_part(user_index, reading)
+        return torch.where(
+            (reading.liked.lengths > 0)[:, None], scores, self._standardise(self.popularity[None])
         )
-        return read, read.recency_weights(float(self.recency))
 
-    def deep_part(self, user_index: Tensor, liked: Histories, weights: Tensor) -> Tensor:
-        """(histories, item_count): what the deep side adds to the ranking score.  liked, weights  as of `read`"""
+    def read(self, histories: Histories) -> Reading:
+        """The latest entries and likes, and how much each counts."""
+        length, recency = self.config.history_length, float(self.recency)
+        entries = histories.latest(length)
+        liked = histories.only_liked().latest(length) if bool(self.likes_only) else entries
+        if not self.deep.tells_apart:
+            entries = liked
+        return Reading(liked, liked.recency_weights(recency), entries, entries.recency_weights(recency))
+
+    def deep_part(self, user_index: Tensor, reading: Reading) -> Tensor:
+        """(histories, item_count): what the deep side adds to the ranking score."""
         share = float(self.factor_share)
-        scores = torch.zeros(len(liked), self.item_count, device=self.device)
+        scores = torch.zeros(len(reading.liked), self.item_count, device=self.device)
         if share > 0:
-            scores += share * self._standardise(self.factors.scores(liked, weights))
+            scores += share * self._standardise(self.factors.scores(reading.liked, reading.weights))
         if share < 1:
-            deep = self.deep(liked, weights, self.user_features[user_index.long()], self.item_features)
+            features = self.user_features[user_index.long()]
+            deep = self.deep(reading.entries, reading.entry_weights, features, self.item_features)
             scores += (1 - share) * self._standardise(deep.float())
         return float(self.deep_share) * scores
 
     def wide_contributions(self, liked: Histories, weights: Tensor, item_index: Tensor) -> Tensor:
         """(entries, items): what each entry adds to the wide side's part of the ranking scores, before centring.
 
-        liked, weights  of a single history, as of `read`
+        liked, weights  of the reading of a single history
         item_index      (items,) int
         """
         _, spread = self._moments(self.wide.scores(liked, weights))

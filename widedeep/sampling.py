@@ -108,7 +108,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class UserBatch:
-    """Users for the ranking head: the part of their likes that it reads, and the part that it must find."""
+    """Users for the ranking head: the part of their histories that it reads, and what of the rest it must find."""
 
     user_index: Tensor
     visible: Histories
@@ -116,17 +116,22 @@ class UserBatch:
 
 
 class UserBatches:
-    """The users with likes in random order, each history cut in two at a random place.
+    """The users with something to find in random order, each history cut in two at a random place.
 
-    ordered  cut the history as it is, so that what came later is found from what came before; otherwise what
-             is hidden is a random part
+    likes_only  what is to be found is what was liked, else all
+    ordered     cut the history as it is, so that what came later is found from what came before; otherwise what
+                is hidden is a random part
     """
 
-    def __init__(self, likes: Histories, batch_size: int, ordered: bool, device: torch.device) -> None:
-        self.likes = likes.to(device)
-        self.users = (self.likes.lengths > 0).nonzero().squeeze(1)
-        self.mean_hidden = max(1.0, len(likes.item_index) / max(1, len(self.users)) / 2)
+    def __init__(
+        self, entries: Histories, batch_size: int, likes_only: bool, ordered: bool, device: torch.device
+    ) -> None:
+        self.entries = entries.to(device)
+        wanted = (self.entries.only_liked() if likes_only else self.entries).lengths
+        self.users = (wanted > 0).nonzero().squeeze(1)
+        self.mean_hidden = max(1.0, int(wanted.sum()) / max(1, len(self.users)) / 2)
         self.batch_size = batch_size
+        self.likes_only = likes_only
         self.ordered = ordered
 
     def __len__(self) -> int:
@@ -135,20 +140,22 @@ class UserBatches:
     def __iter__(self) -> Iterator[UserBatch]:
         order = torch.randperm(len(self.users), device=self.users.device)
         for rows in torch.split(self.users[order], self.batch_size):
-            likes = self.likes.take(rows)
-            visible = self._visible(likes)
-            yield UserBatch(rows, likes.where(visible), likes.where(~visible))
+            entries = self.entries.take(rows)
+            visible = self._visible(entries)
+            wanted = ~visible & entries.liked if self.likes_only else ~visible
+            yield UserBatch(rows, entries.where(visible), entries.where(wanted))
 
-    def _visible(self, likes: Histories) -> Tensor:
+    def _visible(self, entries: Histories) -> Tensor:
         """(entries,) bool: the entries before a place drawn for each history; one at least is after it."""
-        share = torch.rand(len(likes), device=likes.offsets.device) * (1 - 2 * EDGE) + EDGE
-        cut = (share * likes.lengths).floor()[likes.row_index]
+        share = torch.rand(len(entries), device=entries.offsets.device) * (1 - 2 * EDGE) + EDGE
+        cut = (share * entries.lengths).floor()[entries.row_index]
         if self.ordered:
             position = (
-                torch.arange(len(likes.item_index), device=cut.device) - likes.offsets[:-1][likes.row_index]
+                torch.arange(len(entries.item_index), device=cut.device)
+                - entries.offsets[:-1][entries.row_index]
             )
         else:
-            position = _random_positions(likes)
+            position = _random_positions(entries)
         return position < cut
 
 

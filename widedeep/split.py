@@ -37,6 +37,9 @@ def split(interactions: Interactions, config: DataConfig) -> Split:
     leave-last-out  each user's last row, where the user has two
     random          ceil(fraction * rows) of all rows, drawn by config.data_seed
     none            no test; the validation is cut by user-time, or at random where there are no times
+
+    The validation is cut out of the rest in the same way, but for `time`, where it is cut by user-time: a second
+    cut through all rows would leave hardly any user with a history to choose by.
     Raises  EmptyDataError: a step left no training rows, no liked ones, or a test without liked rows;
             ConfigError: time without timestamps
     """
@@ -49,20 +52,25 @@ def split(interactions: Interactions, config: DataConfig) -> Split:
             "split=time needs a timestamp for every interaction and the data has none. Name the column with "
             "--timestamp-col NAME, or use --split user-time (the file's order), leave-last-out or random."
         )
-    inner = method if method != "none" else "user-time" if timed else "random"
-    cut = _CUTS[inner]
+    inner = _validation_method(method, timed)
 
     test, rest = interactions.take(np.arange(0)), interactions
     if method != "none":
-        withheld = cut(interactions, config.test_fraction, config.data_seed)
+        withheld = _CUTS[method](interactions, config.test_fraction, config.data_seed)
         test, rest = interactions.take(withheld), interactions.take(~withheld)
         _check_left(rest, f"the test cut (split={method})", config)
         _check_test(test, method, config)
-    withheld = cut(rest, config.validation_fraction, config.data_seed + 1)
+    withheld = _CUTS[inner](rest, config.validation_fraction, config.data_seed + 1)
     validation, train = rest.take(withheld), rest.take(~withheld)
     _check_left(train, f"the validation cut ({inner})", config)
     description = _describe(method, inner, timed, (train, validation, test), config)
     return Split(train, validation, test, method, description)
+
+
+def _validation_method(method: str, timed: bool) -> str:
+    if method == "none":
+        return "user-time" if timed else "random"
+    return "user-time" if method == "time" else method
 
 
 def _last_of_users(rows: Interactions, counts: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -177,8 +185,8 @@ def _describe(
     how = {
         "user-time": f"of each user's rows by {order}, the last {test} are the test, and the last "
         f"{validation} of the rest the validation",
-        "time": f"of all rows by (time, item, user), the last {test} are the test, and the last {validation} "
-        "of the rest the validation",
+        "time": f"of all rows by (time, item, user), the last {test} are the test, and of each user's other rows "
+        f"the last {validation} the validation",
         "leave-last-out": f"each user's last row by {order} is the test, and the last but one the validation",
         "random": f"{test} of all rows, at random (seed {config.data_seed}), are the test, and {validation} "
         "of the rest the validation",

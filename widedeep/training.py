@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from widedeep.checkpoint import Checkpoint
 from widedeep.choices import DEEP_SHARES, FACTOR_SHARES, choose_calibration, choose_shares, level
@@ -23,9 +24,12 @@ from widedeep.device import autocast, resolve_device, resolve_precision
 from widedeep.errors import EmptyDataError, TrainingError
 from widedeep.features import FeatureProcessor
 from widedeep.histories import Encoded, Histories
+from widedeep.like_objective import LikeObjective
 from widedeep.mixture import Mixture, ranking_targets
 from widedeep.model import WideDeepNet
-from widedeep.objectives import LikeObjective, Objective, RankingObjective
+from widedeep.objective import Objective
+from widedeep.ranking_objective import RankingObjective
+from widedeep.trend import choose_half_life, popularity
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Chosen:
     factor_share: float
     closed_form: ClosedForm
     calibration: tuple[float, float] = (1.0, 0.0)
+    popularity_half_life: float = 0.0  # in the timestamps' units; 0 for none
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -56,6 +61,7 @@ class Chosen:
             float(values["factor_share"]),
             ClosedForm.from_dict(values["closed_form"]),
             (float(scale), float(shift)),
+            float(values["popularity_half_life"]),
         )
 
 
@@ -98,7 +104,7 @@ def fit(
     """Train a WideDeepNet.
 
     validation  held out: early stopping, and the choices. Without it the epochs of `chosen`, else of the config
-    known       choices of another fit on the same data, so that not all of them have to be made again
+    known       the closed-form parts' choices of another fit on the same data, which are not made again
     progress    called at every batch and epoch; may raise to end the training
     stage       names the checkpoint file when one recipe is fitted several times
     Raises      EmptyDataError: no likes to learn from; TrainingError: the loss is not finite
@@ -117,14 +123,17 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)
         net = WideDeepNet.for_data(config.model, processor, train).to(device)
+        half_life = chosen.popularity_half_life if chosen else choose_half_life(train, net.item_count)
+        net.popularity = popularity(train.take(train.liked), net.item_count, half_life).to(device)
         histories = Histories.from_encoded(train, processor.user_count).to(device)
         held_out = None if validation is None else validation.to(device)
         targets = None if held_out is None else ranking_targets(held_out, net.item_count, config.train.seed)
         report(Step("wide", 0, 1, 0, 1))
-        if chosen is None and targets is not None:
-            closed_form = fit_and_choose(net, histories, targets, config.model, config.train.seed, known)
+        settled = chosen.closed_form if chosen else known
+        if settled is None and targets is not None:
+            closed_form = fit_and_choose(net, histories, targets, config.model, config.train.seed)
         else:
-            closed_form = chosen.closed_form if chosen else default(config.model)
+            closed_form = settled or default(config.model)
             fit_with(net, histories, closed_form, config.train.seed)
         report(Step("wide", 1, 1, 1, 1))
         _set_shares(net, config.model, chosen)
@@ -147,10 +156,13 @@ def fit(
     if mixture is not None:
         if chosen is None:
             model = config.model
+            open_factor_shares = (
+                FACTOR_SHARES if epochs["ranking"] else (1.0,)
+            )  # untrained: without the deep part
             choose_shares(
                 mixture,
                 DEEP_SHARES if model.deep_share is None else (model.deep_share,),
-                FACTOR_SHARES if model.factor_share is None else (model.factor_share,),
+                open_factor_shares if model.factor_share is None else (model.factor_share,),
             )
             choose_calibration(net, like)
         found = {**ranking.validate(), **like.validate()}
@@ -164,6 +176,7 @@ def fit(
         round(float(net.factor_share), 6),
         closed_form,
         (scale, shift),
+        half_life,
     )
     return FitResult(net, decided, curves, found)
 
@@ -188,10 +201,11 @@ def _train_head(
     """Train one head for at most `epochs`; the curves, and the epochs that the kept weights saw."""
     dtype = resolve_precision(config.train.precision, device)
     optimizer = torch.optim.Adam(
-        objective.parameter_groups(), lr=config.train.learning_rate, fused=device.type in ("cpu", "cuda")
+        objective.parameter_groups(), lr=objective.rate(0.0), fused=device.type in ("cpu", "cuda")
     )
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = checkpoint.restore(objective.head, net, optimizer, scaler)
+    modules = nn.ModuleDict({"net": net, "learned": objective.learned})
+    state = checkpoint.restore(objective.head, modules, optimizer, scaler)
     total = len(objective.batches)
     if total == 0:
         return [], 0
@@ -199,25 +213,26 @@ def _train_head(
         if state.stopped:
             break
         torch.manual_seed(_epoch_seed(config.train.seed, objective.head, epoch))
-        net.train()
+        modules.train()
         loss_sum = torch.zeros((), device=device)
         for number, batch in enumerate(objective.batches, 1):
             for group in optimizer.param_groups:
-                group["lr"] = config.train.learning_rate * objective.rate((number - 1) / total)
+                group["lr"] = objective.rate((number - 1) / total)
             with autocast(device, dtype):
                 loss = objective.loss(batch)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.step(optimizer)
             scaler.update()
+            objective.after_step((epoch - 1) * total + number)
             loss_sum += loss.detach()
             report(Step(objective.head, epoch, epochs, number, total))
-        net.eval()
+        modules.eval()
         metrics = {"train_loss": float(loss_sum) / total, **objective.validate()}
         if not math.isfinite(metrics["train_loss"]):
             raise TrainingError(
                 f"The {objective.head} head's loss became {metrics['train_loss']} in epoch {epoch}. "
-                f"Lower learning_rate (now {config.train.learning_rate:g}), or use precision=fp32."
+                f"Lower {objective.rate_setting} (now {objective.learning_rate:g}), or use precision=fp32."
             )
         state.curves.append({"head": objective.head, "epoch": epoch, **metrics})
         state.epoch = epoch
@@ -228,7 +243,7 @@ def _train_head(
         state.stopped = quality is not None and epoch - state.best_epoch >= objective.patience
         last = state.stopped or epoch == epochs
         report(Step(objective.head, epoch, epochs, total, total, metrics))
-        checkpoint.save(objective.head, net, optimizer, scaler, state, force=last)
+        checkpoint.save(objective.head, modules, optimizer, scaler, state, force=last)
     if state.best is not None:
         objective.restore(state.best)
     return state.curves, state.best_epoch

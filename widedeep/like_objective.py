@@ -1,0 +1,139 @@
+"""How the like head is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from widedeep.config import Config
+from widedeep.histories import Encoded, Histories, concatenate
+from widedeep.metrics import auc
+from widedeep.model import WideDeepNet
+from widedeep.objective import Head
+from widedeep.sampling import Negatives, PairBatch, PairBatches, PositiveBatches
+
+
+class LikeObjective(Head):
+    """Tell likes from other interactions: binary cross-entropy on logits.
+
+    Where every interaction is a like there is nothing to tell apart: then random items stand in for the rest,
+    `negatives` of them for each interaction, and the probability is that of an interaction among those.
+    """
+
+    head = "like"
+    rate_setting = "learning_rate"
+
+    def __init__(
+        self,
+        config: Config,
+        net: WideDeepNet,
+        train: Encoded,
+        histories: Histories,
+        validation: Encoded | None,
+        device: torch.device,
+    ) -> None:
+        """histories  of all users by user_index, on the device"""
+        self.net = net
+        self.module = self.learned = net.like
+        self.learning_rate = config.train.learning_rate
+        self.patience = config.train.patience
+        self.decay = (config.train.weight_decay, config.train.embedding_decay)
+        self.histories = histories
+        self.batches: PairBatches | PositiveBatches
+        size = config.train.batch_size
+        if not bool(train.liked.all()):
+            self.batches = PairBatches(train, net.genre_shares, net.baselines(), size, device)
+            self.rows = validation
+        else:
+            totals = net.totals(histories)
+            taken = train.to(device) if validation is None else concatenate([train.to(device), validation])
+            negatives = Negatives(taken, net.warm_count, config.train.negatives)
+            self.batches = PositiveBatches(
+                train,
+                lambda users, items, own: net.pair_statistics(totals[users.long()], items, own),
+                negatives,
+                size,
+                device,
+            )
+            self.rows = (
+                None if validation is None else _with_negatives(validation, negatives, config.train.seed)
+            )
+        self.judged = self.rows is not None and bool(self.rows.liked.any()) and bool((~self.rows.liked).any())
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        tables = self.net.like.embeddings()
+        ids = {id(table) for table in tables}
+        others = [parameter for parameter in self.module.parameters() if id(parameter) not in ids]
+        return [
+            {"params": others, "weight_decay": self.decay[0]},
+            {"params": tables, "weight_decay": self.decay[1]},
+        ]
+
+    def rate(self, done: float) -> float:
+        """Falls to nothing within each epoch, so that the last batches do not decide the level of all logits."""
+        return self.learning_rate * 2.0 * (1.0 - done)  # twice, so that its mean is the learning rate
+
+    def after_step(self, step: int) -> None:
+        """What the optimizer changes is what is kept."""
+
+    def loss(self, batch: PairBatch) -> Tensor:
+        logits = self.net.training_like_logits(batch.user_index, batch.item_index, batch.statistics)
+        return F.binary_cross_entropy_with_logits(logits.float(), batch.liked)
+
+    def validate(self) -> dict[str, float]:
+        if not self.judged:
+            return {}
+        logits, liked = self.validation_logits()
+        probability = logits.sigmoid()
+        return {
+            "log_loss": float(F.binary_cross_entropy_with_logits(logits, liked)),
+            "auc": float(auc(probability, liked.bool())),
+        }
+
+    def quality(self, metrics: dict[str, float]) -> float | None:
+        return -metrics["log_loss"] if "log_loss" in metrics else None
+
+    @torch.no_grad()
+    def training_logits(self) -> tuple[Tensor, Tensor]:
+        """(rows,) logits of the training rows, each from what came before it, and (rows,) 0 or 1.
+
+        Empty where the other class are random items, which have no rate of their own.
+        """
+        if isinstance(self.batches, PositiveBatches):
+            return torch.zeros(0), torch.zeros(0)
+        rows, statistics = self.batches.train, self.batches.statistics
+        logits = []
+        for block in _blocks(len(rows), self.net.device):
+            users, items = rows.user_index[block], rows.item_index[block]
+            logits.append(
+                self.net.like(users, items, self.net.like_features(users, items, statistics[block]))
+            )
+        return torch.cat(logits).float(), rows.liked.float()
+
+    @torch.no_grad()
+    def validation_logits(self) -> tuple[Tensor, Tensor]:
+        """(rows,) logits and (rows,) 0 or 1."""
+        rows = self.rows
+        assert rows is not None
+        logits = [
+            self.net.like_logits(part.user_index, part.item_index, part.user_index, self.histories)
+            for part in (rows.take(block) for block in _blocks(len(rows), self.net.device))
+        ]
+        return torch.cat(logits).float(), rows.liked.float()
+
+
+def _with_negatives(positives: Encoded, negatives: Negatives, seed: int) -> Encoded:
+    generator = torch.Generator(positives.liked.device).manual_seed(seed)
+    users, items = negatives.draw(positives.user_index, generator)
+    none = torch.full((len(users),), float("nan"), device=users.device)
+    drawn = Encoded(
+        users, items, none, torch.zeros_like(none, dtype=torch.bool), torch.zeros_like(users).long()
+    )
+    return concatenate([positives, drawn])
+
+
+def _blocks(rows: int, device: torch.device) -> tuple[Tensor, ...]:
+    return torch.split(torch.arange(rows, device=device), 2**17)

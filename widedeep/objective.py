@@ -1,0 +1,71 @@
+"""What fit() needs to know of a head's training: its batches, its loss, and how it is judged on the validation part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Batches(Protocol):
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Objective(Protocol):
+    """One head's training: fit() needs no more than this."""
+
+    head: str
+    rate_setting: str  # that holds the learning rate
+    learning_rate: float
+    patience: int  # epochs without a better quality before it stops
+
+    @property
+    def batches(self) -> Batches: ...
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the optimizer."""
+        ...
+
+    def loss(self, batch: Any) -> Tensor:
+        """() the mean loss of one of `batches`."""
+        ...
+
+    @property
+    def learned(self) -> nn.Module:
+        """What the optimizer changes; what is judged and kept may be an average of it."""
+        ...
+
+    def rate(self, done: float) -> float:
+        """The learning rate when `done`, 0 to 1, of an epoch is behind."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """Called after every step of the optimizer, the first being 1."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Validation metrics; empty without a validation part."""
+        ...
+
+    def quality(self, metrics: dict[str, float]) -> float | None:
+        """The one number to stop by, higher is better; None without a validation part."""
+        ...
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the head's weights."""
+        ...
+
+    def restore(self, weights: dict[str, Tensor]) -> None: ...
+
+
+class Head:
+    """The part that both objectives share: the weights of one submodule."""
+
+    module: nn.Module
+
+    def snapshot(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.module.state_dict().items()}
+
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        self.module.load_state_dict(weights)
