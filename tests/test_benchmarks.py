@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import form, loading
+from experiments.benchmarks import crosses, form, loading
 from widedeep.errors import ConfigError
 
 
@@ -130,3 +130,19 @@ def test_wrong_flags_stop_before_anything_is_measured(
         loading.main(flags)
     assert caught.value.code == 2
     assert "--" in capsys.readouterr().err
+
+
+def test_the_crosses_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert crosses.main(["--quick", "--out", str(tmp_path)]) == 0
+    assert "items with crosses" in capsys.readouterr().out
+    found = {
+        (row["name"], row["metric"]): row["value"]
+        for row in json.loads((tmp_path / "results.json").read_text())["rows"]
+    }
+    few, many = (f"{size:,} items" for size in crosses.QUICK_SIZES)
+    assert found[many, "items with crosses"] <= crosses.QUICK_SIZES[1]
+    assert (
+        found[few, "stored"] >= found[few, "dense matrix"]
+    )  # all of them are kept, and which items they are of
+    assert found[many, "stored"] < found[many, "dense matrix"]  # fewer users than items: the product form
+    assert found[many, "fit"] > 0

@@ -57,14 +57,38 @@ def test_survives_a_state_dict(users: int) -> None:
     assert torch.equal(restored.scores(histories), fitted.scores(histories))
 
 
-def test_only_the_most_frequent_items_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    histories, dense = random_histories(200, 30, 0.2)
+@pytest.mark.parametrize("users", [200, 6])
+def test_above_the_limit_the_most_frequent_items_keep_their_largest_weights(
+    monkeypatch: pytest.MonkeyPatch, users: int
+) -> None:
+    histories, dense = random_histories(users, 30, 0.2)
     monkeypatch.setattr(wide_module, "ITEM_LIMIT", 8)
-    fitted = ItemWeights.fit(histories, 30, 5.0)
+    monkeypatch.setattr(wide_module, "NEIGHBOURS", 8)
+    whole = ItemWeights.fit(histories, 30, 5.0)
     counts = dense.sum(0)
-    assert len(fitted.items) == 8
-    assert counts[fitted.items].min() >= counts.sort(descending=True).values[7]
-    assert (fitted.scores(histories) != 0).any(0).sum() <= 8
+    assert len(whole.items) == 8
+    assert counts[whole.items].min() >= counts.sort(descending=True).values[7]
+    assert whole.is_sparse
+    assert whole.weights.shape == (8, 8)
+    expected = torch.zeros(users, 30, dtype=torch.float64)
+    expected[:, whole.items] = dense[:, whole.items] @ closed_form(dense[:, whole.items], 5.0, 0.0, 0.0)
+    torch.testing.assert_close(whole.scores(histories).double(), expected, atol=2e-5, rtol=1e-4)
+
+    monkeypatch.setattr(wide_module, "NEIGHBOURS", 3)
+    pruned = ItemWeights.fit(histories, 30, 5.0)
+    assert pruned.weights.shape == (8, 3)
+    crosses = closed_form(dense[:, whole.items], 5.0, 0.0, 0.0)
+    smallest_kept = crosses.abs().sort(0, descending=True).values[2]
+    expected[:, whole.items] = dense[:, whole.items] @ torch.where(
+        crosses.abs() >= smallest_kept - 1e-9, crosses, torch.zeros_like(crosses)
+    )
+    torch.testing.assert_close(pruned.scores(histories).double(), expected, atol=2e-5, rtol=1e-4)
+    restored = ItemWeights(30)
+    restored.load_state_dict(pruned.state_dict())
+    assert torch.equal(restored.scores(histories), pruned.scores(histories))
+    one = histories.take(torch.tensor([0]))
+    parts = pruned.contributions(one, torch.arange(30))
+    torch.testing.assert_close(parts.sum(0), pruned.scores(one)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_nothing_in_the_histories_gives_zeros() -> None:

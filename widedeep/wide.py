@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from widedeep.histories import Histories
 
 ITEM_LIMIT = 20_000  # items² floats are held while the crosses are fitted: 1.6 GB at the limit
+NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
 
 
 class ItemWeights(nn.Module):
@@ -19,13 +20,17 @@ class ItemWeights(nn.Module):
     B = -P / diag(P) with the diagonal set to zero. `dropout = user_exponent = 0` is EASE (Steck 2019,
     arXiv 1905.03375); `dropout` is EDLAE's (Steck 2020, NeurIPS).
 
-    Only items that occur in a history have weights; above ITEM_LIMIT of them, only the most frequent. With
-    fewer users than such items the same weights are kept as the product of a sparse (items, users) and a
-    dense (users, items) matrix, by the Woodbury identity: exact, and smaller by users / items.
+    Only items that occur in a history have weights. Where those are more than ITEM_LIMIT, only the most frequent
+    of them do, and of the weights of each candidate the NEIGHBOURS of the largest size are kept. With fewer users
+    than such items the same weights are solved as the product of a sparse (items, users) and a dense (users,
+    items) matrix, by the Woodbury identity: exact, and smaller by users / items.
     """
 
     items: Tensor  # (active,) int64: item_index of each active item
-    weights: Tensor  # (active, active), or (users, active) in the product form
+    weights: (
+        Tensor  # (active, active); (users, active) in the product form; (active, kept) in the sparse form
+    )
+    neighbours: Tensor  # (active, kept) int32 in the sparse form: position of the item that each weight is of
     diagonal: Tensor  # (active,) what the product form has to take off for an item's own presence
     left_offsets: Tensor  # (users + 1,) the product form's sparse factor, by user
     left_items: Tensor  # (entries,) int32: position among the active items
@@ -36,6 +41,7 @@ class ItemWeights(nn.Module):
         self.item_count = item_count
         self.register_buffer("items", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("weights", torch.zeros(0, 0))
+        self.register_buffer("neighbours", torch.zeros(0, 0, dtype=torch.int32))
         self.register_buffer("diagonal", torch.zeros(0))
         self.register_buffer("left_offsets", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("left_items", torch.zeros(0, dtype=torch.int32))
@@ -44,6 +50,10 @@ class ItemWeights(nn.Module):
     @property
     def is_product(self) -> bool:
         return len(self.left_offsets) > 1
+
+    @property
+    def is_sparse(self) -> bool:
+        return len(self.neighbours) > 0
 
     @classmethod
     def fit(
@@ -60,8 +70,9 @@ class ItemWeights(nn.Module):
         """
         wide = cls(item_count).to(histories.offsets.device)
         counts = torch.bincount(histories.item_index, minlength=item_count)
-        active = counts.argsort(descending=True, stable=True)[:ITEM_LIMIT]
-        wide.items = active[counts[active] > 0].sort().values
+        occurring = int(counts.count_nonzero())
+        active = counts.argsort(descending=True, stable=True)[: min(occurring, ITEM_LIMIT)]
+        wide.items = active.sort().values
         position = counts.new_full((item_count,), -1)
         position[wide.items] = torch.arange(len(wide.items), device=position.device)
         local = Histories(
@@ -77,6 +88,8 @@ class ItemWeights(nn.Module):
         user_weight = local.lengths.float() ** -user_exponent  # (users,)
         fit = wide._fit_product if len(local) < len(wide.items) else wide._fit_dense
         fit(local, user_weight, l2, dropout / (1 - dropout))
+        if occurring > ITEM_LIMIT:
+            wide._keep_largest()
         return wide
 
     def _fit_dense(self, local: Histories, user_weight: Tensor, l2: float, noise: float) -> None:
@@ -109,6 +122,21 @@ class ItemWeights(nn.Module):
         self.left_items = local.item_index
         self.left_values = user_weight.sqrt()[local.row_index] / ridge[local.item_index.long()]
 
+    def _keep_largest(self) -> None:
+        """Turn into the sparse form."""
+        size = len(self.items)
+        everything = torch.arange(size, device=self.weights.device)
+        index, weight = [], []
+        for columns in everything.split(max(1, 2**26 // size)):  # type: ignore[no-untyped-call]
+            crosses = self._crosses(everything, columns).T
+            kept = crosses.abs().topk(min(NEIGHBOURS, size), dim=1).indices
+            index.append(kept.int())
+            weight.append(crosses.gather(1, kept))
+        empty = ItemWeights(self.item_count).to(everything.device)
+        self.diagonal, self.left_offsets = empty.diagonal, empty.left_offsets
+        self.left_items, self.left_values = empty.left_items, empty.left_values
+        self.neighbours, self.weights = torch.cat(index), torch.cat(weight)
+
     def scores(self, histories: Histories, values: Tensor | None = None) -> Tensor:
         """(histories, item_count): the sum of the crosses of each history with each item.
 
@@ -130,6 +158,10 @@ class ItemWeights(nn.Module):
                 include_last_offset=True,
             )
             local = torch.addmm(dense * -self.diagonal, by_user.T, self.weights)
+        elif self.is_sparse:
+            local = F.embedding_bag(
+                self.neighbours.long(), dense.T.contiguous(), mode="sum", per_sample_weights=self.weights
+            ).T
         else:
             local = dense @ self.weights
         out[:, self.items] = local
@@ -156,6 +188,14 @@ class ItemWeights(nn.Module):
 
     def _crosses(self, rows: Tensor, columns: Tensor) -> Tensor:
         """(rows, columns) of the items x items weights, at positions among the active items."""
+        if self.is_sparse:
+            place = rows.new_full((len(self.items),), -1)
+            place[rows] = torch.arange(len(rows), device=rows.device)
+            found = place[self.neighbours[columns].long()]  # (columns, kept)
+            column = torch.arange(len(columns), device=rows.device)[:, None].expand_as(found)
+            out = self.weights.new_zeros(len(rows), len(columns))
+            out[found[found >= 0], column[found >= 0]] = self.weights[columns][found >= 0]
+            return out
         if not self.is_product:
             return self.weights[rows[:, None], columns]
         place = rows.new_full((len(self.items),), -1)
