@@ -117,7 +117,7 @@ class Told(Mixture):
     def update_deep(self) -> None:
         pass
 
-    def ndcg(self, deep_share: float, factor_share: float) -> torch.Tensor:
+    def ndcg(self, deep_share: float, factor_share: float, k: int = 10) -> torch.Tensor:  # noqa: ARG002
         near = max(0.1, 1 - abs(deep_share - 1.0) / 2 - abs(factor_share - 0.25))
         return 0.5 + self.gain * (near if deep_share else 0.0)
 

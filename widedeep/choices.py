@@ -54,12 +54,14 @@ def choose_shares(
 ) -> None:
     """Set the parts' shares of the network's ranking score by the validation part, shrunk towards equal ones.
 
-    Of the mixtures whose mean is within one standard error (paired over users) of the best, the one that is
+    Of the mixtures whose NDCG@20, less noisy than NDCG@10, is within one standard error (paired over users) of the best, the one that is
     nearest to a third for each part: the very best of many on few users is luck. Source: the one-standard-error
     rule, Breiman et al. 1984, section 3.4.3, with the equal mixture in the place of the smallest tree.
     """
     mixture.update_deep()
-    found = {(deep, factor): mixture.ndcg(deep, factor) for deep in deep_shares for factor in factor_shares}
+    found = {
+        (deep, factor): mixture.ndcg(deep, factor, k=20) for deep in deep_shares for factor in factor_shares
+    }
     best = max(found, key=lambda shares: float(found[shares].nanmean()))
     near = [shares for shares in found if not surpasses(found[best], found[shares], errors=1.0)]
     deep, factor = min(near, key=lambda shares: (_from_equal(*shares), -float(found[shares].nanmean())))

@@ -41,8 +41,8 @@ class Mixture:
         """Take the deep part's scores anew, after its weights have changed."""
         self._deep = self._scores(deep_share=1.0, factor_share=0.0)
 
-    def ndcg(self, deep_share: float, factor_share: float) -> Tensor:
-        """(users,) NDCG@10 at these shares, NaN where none of a user's likes counts."""
+    def ndcg(self, deep_share: float, factor_share: float, k: int = 10) -> Tensor:
+        """(users,) NDCG@k at these shares, NaN where none of a user's likes counts.  k  20 at most"""
         self._weights = (1 - deep_share, deep_share * factor_share, deep_share * (1 - factor_share))
         found = rank_users(
             self,
@@ -51,7 +51,7 @@ class Mixture:
             item_count=self.net.item_count,
             warm_count=self.net.warm_count,
         )
-        return ndcg_at_k(found.hits, self.targets.relevant_count.cpu(), 10)
+        return ndcg_at_k(found.hits, self.targets.relevant_count.cpu(), k)
 
     def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:  # noqa: ARG002
         """As `WideDeepNet.rank_scores`, of validation users alone."""
