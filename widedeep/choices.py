@@ -54,9 +54,10 @@ def choose_shares(
 ) -> None:
     """Set the parts' shares of the network's ranking score by the validation part, shrunk towards equal ones.
 
-    Of the mixtures whose NDCG@20, less noisy than NDCG@10, is within one standard error (paired over users) of the best, the one that is
-    nearest to a third for each part: the very best of many on few users is luck. Source: the one-standard-error
-    rule, Breiman et al. 1984, section 3.4.3, with the equal mixture in the place of the smallest tree.
+    Of the mixtures within one standard error (paired over users) of the best, the one that is nearest to a third for
+    each part: the very best of many on few users is luck. They are judged by NDCG@20, which is less noisy than
+    NDCG@10. Source: the one-standard-error rule, Breiman et al. 1984, section 3.4.3, with the equal mixture in the
+    place of the smallest tree.
     """
     mixture.update_deep()
     found = {

@@ -15,7 +15,7 @@ from widedeep.histories import Histories
 from widedeep.mixture import validation_ndcg
 from widedeep.model import WideDeepNet
 from widedeep.rankings import Targets
-from widedeep.wide import ItemWeights
+from widedeep.wide import Crossed, ItemWeights
 
 DEFAULT_L2 = 250.0
 DEFAULT_DROPOUT = 0.25
@@ -129,9 +129,10 @@ def _choose_plain(
         net.likes_only.fill_(likes_only)
         searched = _affordable(net, histories)
         plain = _default_crosses(config, 0.0 if searched else DEFAULT_DROPOUT)
+        crossed = Crossed.of(net.read(histories).liked, net.item_count, plain.user_exponent)
         for l2 in WIDE_L2S if searched and config.wide_l2 is None else (plain.l2,):
             settings = replace(plain, l2=l2)
-            net.wide = _crosses(net, histories, settings)
+            net.wide = ItemWeights.solve(crossed, l2, plain.dropout)
             found[likes_only, settings] = _value(net, histories, targets)
     return max(found, key=lambda choice: found[choice])
 
@@ -148,11 +149,12 @@ def _choose_noise(
         exponent = noise[1] if config.wide_user_exponent is None else config.wide_user_exponent
         if (dropout, exponent) == (plain.dropout, plain.user_exponent):
             continue
+        crossed = Crossed.of(net.read(histories).liked, net.item_count, exponent)
         scale = mean ** (plain.user_exponent - exponent)  # as much as users weigh less
         for factor in (1.0, 0.5):
             l2 = float(f"{plain.l2 * scale * factor:.3g}") if config.wide_l2 is None else config.wide_l2
             settings = CrossSettings(l2, dropout, exponent)
-            net.wide = _crosses(net, histories, settings)
+            net.wide = ItemWeights.solve(crossed, l2, dropout)
             value = _value(net, histories, targets)
             if value > best[0]:
                 best = (value, settings, net.wide)

@@ -25,6 +25,7 @@ class LikeObjective(Head):
 
     head = "like"
     rate_setting = "learning_rate"
+    notable = 5e-4  # of log loss; less is not worth an epoch, which on much data takes long
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ class Objective(Protocol):
     rate_setting: str  # that holds the learning rate
     learning_rate: float
     patience: int  # epochs without a better quality before it stops
+    notable: float  # by so much has a quality to be higher to be a better one
 
     @property
     def batches(self) -> Batches: ...

@@ -29,6 +29,7 @@ class RankingObjective(Head):
 
     head = "ranking"
     rate_setting = "ranking_learning_rate"
+    notable = 0.0
 
     def __init__(
         self,

@@ -237,7 +237,7 @@ def _train_head(
         state.curves.append({"head": objective.head, "epoch": epoch, **metrics})
         state.epoch = epoch
         quality = objective.quality(metrics)
-        if quality is None or quality > state.best_quality:
+        if quality is None or quality > state.best_quality + objective.notable:
             state.best_epoch, state.best_quality = epoch, -math.inf if quality is None else quality
             state.best = None if quality is None else objective.snapshot()
         state.stopped = quality is not None and epoch - state.best_epoch >= objective.patience

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,55 @@ from widedeep.histories import Histories
 
 ITEM_LIMIT = 20_000  # items² floats are held while the crosses are fitted: 1.6 GB at the limit
 NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What of the crosses depends on neither the ridge nor the dropout: enough to solve for many of them.
+
+    local        the histories with items, item_index being the position among `items`
+    items        (active,) int64 item_index
+    left_out     items that occur are not among them: there are too many
+    user_weight  (histories,) the diagonal of D
+    gram         (active, active) X'DX; None where there are fewer histories than items
+    """
+
+    item_count: int
+    items: Tensor
+    left_out: bool
+    local: Histories
+    user_weight: Tensor
+    gram: Tensor | None
+
+    @classmethod
+    def of(cls, histories: Histories, item_count: int, user_exponent: float) -> Crossed:
+        counts = torch.bincount(histories.item_index, minlength=item_count)
+        occurring = int(counts.count_nonzero())
+        active = counts.argsort(descending=True, stable=True)[: min(occurring, ITEM_LIMIT)]
+        items = active.sort().values
+        position = counts.new_full((item_count,), -1)
+        position[items] = torch.arange(len(items), device=position.device)
+        local = Histories(
+            histories.offsets,
+            position[histories.item_index.long()].int(),
+            histories.rating,
+            histories.liked,
+        )
+        local = local.where(local.item_index >= 0)
+        local = local.take((local.lengths > 0).nonzero().squeeze(1))
+        user_weight = local.lengths.float() ** -user_exponent
+        gram = None if len(local) < len(items) else _gram(local, len(items), user_weight)
+        return cls(item_count, items, occurring > ITEM_LIMIT, local, user_weight, gram)
+
+
+def _gram(local: Histories, size: int, user_weight: Tensor) -> Tensor:
+    gram = torch.zeros(size, size, device=user_weight.device)
+    block = max(1, 2**26 // max(1, size))
+    for start in range(0, len(local), block):
+        rows = torch.arange(start, min(start + block, len(local)), device=user_weight.device)
+        part = local.take(rows).multi_hot(size) * user_weight[rows, None].sqrt()
+        gram.addmm_(part.T, part)
+    return gram
 
 
 class ItemWeights(nn.Module):
@@ -68,38 +119,25 @@ class ItemWeights(nn.Module):
 
         l2  ridge, in interactions
         """
-        wide = cls(item_count).to(histories.offsets.device)
-        counts = torch.bincount(histories.item_index, minlength=item_count)
-        occurring = int(counts.count_nonzero())
-        active = counts.argsort(descending=True, stable=True)[: min(occurring, ITEM_LIMIT)]
-        wide.items = active.sort().values
-        position = counts.new_full((item_count,), -1)
-        position[wide.items] = torch.arange(len(wide.items), device=position.device)
-        local = Histories(
-            histories.offsets,
-            position[histories.item_index.long()].int(),
-            histories.rating,
-            histories.liked,
-        )
-        local = local.where(local.item_index >= 0)
-        local = local.take((local.lengths > 0).nonzero().squeeze(1))
-        if len(local) == 0:
+        return cls.solve(Crossed.of(histories, item_count, user_exponent), l2, dropout)
+
+    @classmethod
+    def solve(cls, crossed: Crossed, l2: float, dropout: float = 0.0) -> ItemWeights:
+        """As `fit`, from what the same histories and exponent gave before."""
+        wide = cls(crossed.item_count).to(crossed.items.device)
+        wide.items = crossed.items
+        if len(crossed.local) == 0:
             return wide
-        user_weight = local.lengths.float() ** -user_exponent  # (users,)
-        fit = wide._fit_product if len(local) < len(wide.items) else wide._fit_dense
-        fit(local, user_weight, l2, dropout / (1 - dropout))
-        if occurring > ITEM_LIMIT:
+        noise = dropout / (1 - dropout)
+        if crossed.gram is None:
+            wide._solve_product(crossed, l2, noise)
+        else:
+            wide._solve_dense(crossed.gram.clone(), l2, noise)
+        if crossed.left_out:
             wide._keep_largest()
         return wide
 
-    def _fit_dense(self, local: Histories, user_weight: Tensor, l2: float, noise: float) -> None:
-        size = len(self.items)
-        gram = torch.zeros(size, size, device=user_weight.device)
-        block = max(1, 2**26 // size)
-        for start in range(0, len(local), block):
-            rows = torch.arange(start, min(start + block, len(local)), device=user_weight.device)
-            part = local.take(rows).multi_hot(size) * user_weight[rows, None].sqrt()
-            gram.addmm_(part.T, part)
+    def _solve_dense(self, gram: Tensor, l2: float, noise: float) -> None:
         diagonal = gram.diagonal()
         diagonal += l2 + noise * diagonal
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
@@ -107,9 +145,9 @@ class ItemWeights(nn.Module):
         weights.fill_diagonal_(0)
         self.weights = weights
 
-    def _fit_product(self, local: Histories, user_weight: Tensor, l2: float, noise: float) -> None:
-        size = len(self.items)
-        scaled = local.multi_hot(size) * user_weight[:, None].sqrt()  # X~ = D^1/2 X
+    def _solve_product(self, crossed: Crossed, l2: float, noise: float) -> None:
+        local, user_weight = crossed.local, crossed.user_weight
+        scaled = local.multi_hot(len(self.items)) * user_weight[:, None].sqrt()  # X~ = D^1/2 X
         ridge = l2 + noise * scaled.square().sum(0)  # (active,)
         inner = (scaled / ridge) @ scaled.T
         inner.diagonal().add_(1)
