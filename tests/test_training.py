@@ -16,8 +16,8 @@ from widedeep.errors import BundleError, ConfigError, DeviceError, EmptyDataErro
 from widedeep.factors import FactorSettings
 from widedeep.features import FeatureProcessor
 from widedeep.histories import Encoded
-from widedeep.interactions import Interactions
-from widedeep.like_objective import LikeObjective, concatenate
+from widedeep.interactions import Interactions, concatenate
+from widedeep.like_objective import LikeObjective
 from widedeep.split import Split
 from widedeep.training import Chosen, FitResult, Step, fit
 
