@@ -23,7 +23,7 @@ from widedeep.wide import ITEM_LIMIT, NEIGHBOURS, ItemWeights
 ABOUT = "Fit the item x item crosses for catalogues of several sizes."
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK_SIZES = (300, 1_000)
-USERS, QUICK_USERS = 50_000, 500
+USERS, QUICK_USERS = 21_000, 500  # more than ITEM_LIMIT, or the product form is measured
 LENGTH = 60  # entries of a history
 SKEW = 3.0  # the place of a drawn item in the order of popularity is uniform ** SKEW of the catalogue
 MEGABYTE = 2**20
