@@ -45,7 +45,7 @@ def small_config(**train: object) -> Config:
     """A network that learns the checkerboard in about a second."""
     settings = {
         "epochs": 8,
-        "ranking_epochs": 30,
+        "ranking_epochs": 60,
         "batch_size": 128,
         "learning_rate": 1e-2,
         "ranking_learning_rate": 1e-2,

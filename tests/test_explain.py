@@ -116,9 +116,7 @@ def test_the_reasons_are_of_the_same_parity(trained: Recommender) -> None:
         values = [reason.contribution for reason in reasons]
         assert values == sorted(values, reverse=True)
         assert values[-1] > 0
-        assert reasons[0].item_id != 3
-    named = [reason.item_id for reasons in ranking.reasons for reason in reasons]
-    assert named.count(3) <= 1  # of twelve: nobody in the data likes both
+        assert {reason.item_id for reason in reasons} <= {2, 4, 6, 8, 10, 12}
 
 
 def test_reasons_are_given_as_asked(trained: Recommender) -> None:

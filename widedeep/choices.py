@@ -61,7 +61,11 @@ def choose_shares(
     """
     mixture.update_deep()
     found = {
-        (deep, factor): mixture.ndcg(deep, factor, k=20) for deep in deep_shares for factor in factor_shares
+        (deep, factor): mixture.ndcg(deep, factor, k=20)
+        for deep in deep_shares
+        for factor in (
+            factor_shares if deep else factor_shares[:1]
+        )  # without a deep share it is all the same
     }
     best = max(found, key=lambda shares: float(found[shares].nanmean()))
     near = [shares for shares in found if not surpasses(found[best], found[shares], errors=1.0)]

@@ -142,24 +142,33 @@ def _choose_noise(
 ) -> CrossSettings:
     """Dropout and user exponent, with the ridge that they want; the network's wide part is that of the best."""
     best = (_value(net, histories, targets), plain, net.wide)
-    lengths = net.read(histories).liked.lengths
-    mean = float(lengths[lengths > 0].float().mean())
-    for noise in WIDE_NOISES if _affordable(net, histories) else ():
+    read = net.read(histories).liked
+    crossed: dict[float, Crossed] = {}
+    for settings in _noisy(config, plain, read) if _affordable(net, histories) else ():
+        exponent = settings.user_exponent
+        if exponent not in crossed:
+            crossed[exponent] = Crossed.of(read, net.item_count, exponent)
+        net.wide = ItemWeights.solve(crossed[exponent], settings.l2, settings.dropout)
+        value = _value(net, histories, targets)
+        if value > best[0]:
+            best = (value, settings, net.wide)
+    _, settings, net.wide = best
+    return settings
+
+
+def _noisy(config: ModelConfig, plain: CrossSettings, read: Histories) -> list[CrossSettings]:
+    """The settings beside `plain` that are worth a try, none twice."""
+    mean = float(read.lengths[read.lengths > 0].float().mean())
+    found = []
+    for noise in WIDE_NOISES:
         dropout = noise[0] if config.wide_dropout is None else config.wide_dropout
         exponent = noise[1] if config.wide_user_exponent is None else config.wide_user_exponent
-        if (dropout, exponent) == (plain.dropout, plain.user_exponent):
-            continue
-        crossed = Crossed.of(net.read(histories).liked, net.item_count, exponent)
         scale = mean ** (plain.user_exponent - exponent)  # as much as users weigh less
         for factor in (1.0, 0.5):
             l2 = float(f"{plain.l2 * scale * factor:.3g}") if config.wide_l2 is None else config.wide_l2
-            settings = CrossSettings(l2, dropout, exponent)
-            net.wide = ItemWeights.solve(crossed, l2, dropout)
-            value = _value(net, histories, targets)
-            if value > best[0]:
-                best = (value, settings, net.wide)
-    _, settings, net.wide = best
-    return settings
+            if (dropout, exponent) != (plain.dropout, plain.user_exponent):
+                found.append(CrossSettings(l2, dropout, exponent))
+    return list(dict.fromkeys(found))
 
 
 def _value(net: WideDeepNet, histories: Histories, targets: Targets) -> float:

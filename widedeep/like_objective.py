@@ -77,9 +77,6 @@ class LikeObjective(Head):
         """Falls to nothing within each epoch, so that the last batches do not decide the level of all logits."""
         return self.learning_rate * 2.0 * (1.0 - done)  # twice, so that its mean is the learning rate
 
-    def after_step(self, step: int) -> None:
-        """What the optimizer changes is what is kept."""
-
     def loss(self, batch: PairBatch) -> Tensor:
         logits = self.net.training_like_logits(batch.user_index, batch.item_index, batch.statistics)
         return F.binary_cross_entropy_with_logits(logits.float(), batch.liked)

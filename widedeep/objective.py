@@ -65,6 +65,9 @@ class Head:
 
     module: nn.Module
 
+    def after_step(self, step: int) -> None:
+        """What the optimizer changes is what is kept."""
+
     def snapshot(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.module.state_dict().items()}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from widedeep.histories import Histories
 
-ITEM_LIMIT = 20_000  # items² floats are held while the crosses are fitted: 1.6 GB at the limit
+ITEM_LIMIT = 20_000  # several items² floats are held while the crosses are fitted: 1.6 GB each at the limit
 NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
 
 
@@ -78,9 +78,7 @@ class ItemWeights(nn.Module):
     """
 
     items: Tensor  # (active,) int64: item_index of each active item
-    weights: (
-        Tensor  # (active, active); (users, active) in the product form; (active, kept) in the sparse form
-    )
+    weights: Tensor  # (active, active), or (users, active) in the product form, (active, kept) in the sparse
     neighbours: Tensor  # (active, kept) int32 in the sparse form: position of the item that each weight is of
     diagonal: Tensor  # (active,) what the product form has to take off for an item's own presence
     left_offsets: Tensor  # (users + 1,) the product form's sparse factor, by user
