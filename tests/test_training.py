@@ -144,7 +144,8 @@ def test_progress_counts_every_batch(board: Dataset, board_split: Split) -> None
 
 @pytest.mark.parametrize("setting", ["learning_rate", "ranking_learning_rate"])
 def test_divergence_is_named(board: Dataset, board_split: Split, setting: str) -> None:
-    reckless = small_config(**{setting: 10.0}, precision="fp16", ranking_epochs=100)
+    patient = {"ranking_epochs": 100, "ranking_patience": 100}
+    reckless = small_config(**{setting: 10.0}, precision="fp16", **patient)
     with pytest.raises(TrainingError, match=f"Lower {setting} .now 10"):
         run(reckless, board, board_split)
 

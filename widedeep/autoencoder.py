@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from widedeep.config import ModelConfig
+from widedeep.dropout import Dropout
 from widedeep.histories import Histories
 
 
@@ -27,7 +28,7 @@ class HistoryAutoencoder(nn.Module):
         rows = 2 * item_count if tells_apart else item_count
         self.read = nn.EmbeddingBag(rows, config.ranking_hidden, mode="sum", include_last_offset=True)
         self.read_user = nn.Parameter(torch.zeros(user_columns, config.ranking_hidden))
-        self.dropout = nn.Dropout(config.ranking_dropout)
+        self.dropout = Dropout(config.ranking_dropout)
         self.project = nn.Linear(config.ranking_hidden, config.ranking_dim)
         self.item_vectors = nn.Parameter(torch.empty(item_count, config.ranking_dim))
         self.item_features = nn.Linear(item_columns, config.ranking_dim, bias=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from widedeep.histories import Encoded, Histories
-from widedeep.metrics import ndcg_at_k
 from widedeep.model import WideDeepNet
-from widedeep.rankings import BLOCK_SCORES, Targets, rank_users
+from widedeep.rankings import BLOCK_SCORES, Targets, list_ndcg
 
 VALIDATION_USERS = 10_000  # at most, to judge a ranking by after every epoch
 VALIDATION_SCORES = 2**27  # of theirs x items at most: half a gigabyte for each part of the ranking
@@ -37,21 +38,40 @@ class Mixture:
         self._deep = torch.zeros_like(self._wide)
         self._weights = (1.0, 0.0, 0.0)
 
-    def update_deep(self) -> None:
-        """Take the deep part's scores anew, after its weights have changed."""
-        self._deep = self._scores(deep_share=1.0, factor_share=0.0)
+    @torch.no_grad()
+    def update_deep(self) -> float:
+        """Take the deep part's scores anew, after its weights have changed.
+
+        Returns  the mean -log probability that it gives the likes of the validation part, each among the items
+                 that are not in the history
+        """
+        net, targets = self.net, self.targets
+        known = targets.item <= net.warm_count
+        row, item = targets.row[known].to(net.device), targets.item[known].to(net.device)
+        total = 0.0
+        for rows, users in self._blocks():
+            seen = self.histories.take(users)
+            reading = net.read(seen)
+            logits = net.deep_logits(users, reading)
+            self._deep[rows] = net.or_popularity(net.standardise(logits), reading)
+            logits[seen.row_index, seen.item_index.long()] = -torch.inf
+            catalogue = logits[:, 1 : net.warm_count + 1]
+            here = (row >= rows.start) & (row < rows.stop)
+            found = catalogue[row[here] - rows.start, item[here] - 1]
+            total += float((catalogue.logsumexp(1)[row[here] - rows.start] - found).double().sum())
+        return total / max(1, len(row))
 
     def ndcg(self, deep_share: float, factor_share: float, k: int = 10) -> Tensor:
         """(users,) NDCG@k at these shares, NaN where none of a user's likes counts.  k  20 at most"""
         self._weights = (1 - deep_share, deep_share * factor_share, deep_share * (1 - factor_share))
-        found = rank_users(
+        return list_ndcg(
             self,
             self.targets,
             self.histories,
             item_count=self.net.item_count,
             warm_count=self.net.warm_count,
+            k=k,
         )
-        return ndcg_at_k(found.hits, self.targets.relevant_count.cpu(), k)
 
     def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:  # noqa: ARG002
         """As `WideDeepNet.rank_scores`, of validation users alone."""
@@ -64,15 +84,23 @@ class Mixture:
 
     @torch.no_grad()
     def _scores(self, deep_share: float, factor_share: float) -> Tensor:
-        net, users = self.net, self.targets.user_index.to(self.net.device)
+        net = self.net
         kept = (float(net.deep_share), float(net.factor_share))
         net.deep_share.fill_(deep_share)
         net.factor_share.fill_(factor_share)
-        blocks = torch.split(users, max(1, BLOCK_SCORES // net.item_count))
-        scores = torch.cat([net.rank_scores(block, self.histories.take(block)) for block in blocks])
+        scores = torch.cat(
+            [net.rank_scores(users, self.histories.take(users)) for _, users in self._blocks()]
+        )
         net.deep_share.fill_(kept[0])
         net.factor_share.fill_(kept[1])
         return scores
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """The rows of the scores, and their user_index."""
+        users = self.targets.user_index.to(self.net.device)
+        size = max(1, BLOCK_SCORES // self.net.item_count)
+        for start in range(0, len(users), size):
+            yield slice(start, min(start + size, len(users))), users[start : start + size]
 
 
 def ranking_targets(validation: Encoded, item_count: int, seed: int) -> Targets:
@@ -89,5 +117,4 @@ def ranking_targets(validation: Encoded, item_count: int, seed: int) -> Targets:
 @torch.no_grad()
 def validation_ndcg(net: WideDeepNet, targets: Targets, histories: Histories) -> Tensor:
     """(users,) NDCG@10, NaN where none of a user's likes counts."""
-    found = rank_users(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count)
-    return ndcg_at_k(found.hits, targets.relevant_count.cpu(), 10)
+    return list_ndcg(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from widedeep.config import ModelConfig
 from widedeep.factors import ItemFactors
 from widedeep.features import FeatureProcessor
 from widedeep.histories import Encoded, Histories
+from widedeep.like_head import LikeHead
 from widedeep.statistics import (
     ITEM_COLUMNS,
     USER_COLUMNS,
@@ -53,38 +53,6 @@ class Reading:
     weights: Tensor
     entries: Histories
     entry_weights: Tensor
-
-
-class LikeHead(nn.Module):
-    """Wide & Deep on a pair: linear features beside a multilayer perceptron, one logit out."""
-
-    def __init__(self, config: ModelConfig, user_count: int, item_count: int, columns: int) -> None:
-        super().__init__()
-        self.user = nn.Embedding(user_count, config.embedding_dim)
-        self.item = nn.Embedding(item_count, config.embedding_dim)
-        self.user_bias = nn.Embedding(user_count, 1)
-        self.item_bias = nn.Embedding(item_count, 1)
-        self.linear = nn.Linear(columns, 1)
-        widths = (2 * config.embedding_dim + columns, *config.hidden)
-        layers: list[nn.Module] = []
-        for width, following in pairwise(widths):
-            layers += [nn.Linear(width, following), nn.ReLU(), nn.Dropout(config.dropout)]
-        self.perceptron = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
-        for embedding in (self.user, self.item):
-            nn.init.normal_(embedding.weight, std=0.05)
-        for bias in (self.user_bias, self.item_bias):
-            nn.init.zeros_(bias.weight)
-
-    def embeddings(self) -> list[Tensor]:
-        """The parameters that belong to single users and items."""
-        return [table.weight for table in (self.user, self.item, self.user_bias, self.item_bias)]
-
-    def forward(self, user_index: Tensor, item_index: Tensor, features: Tensor) -> Tensor:
-        """(rows,) logits.  user_index, item_index (rows,) int;  features (rows, columns)"""
-        deep = self.perceptron(torch.cat([self.user(user_index), self.item(item_index), features], 1))
-        wide = self.linear(features) + self.user_bias(user_index) + self.item_bias(item_index)
-        logits: Tensor = (wide + deep).squeeze(1)
-        return logits
 
 
 class WideDeepNet(nn.Module):
@@ -197,14 +165,19 @@ class WideDeepNet(nn.Module):
         """
         reading = self.read(histories)
         share = float(self.deep_share)
-        scores = torch.zeros(len(histories), self.item_count, device=self.device)
-        if share < 1:
-            scores += (1 - share) * self._standardise(self.wide.scores(reading.liked, reading.weights))
-        if share > 0:
+        if share == 0:
+            scores = self.standardise(self.wide.scores(reading.liked, reading.weights))
+        elif share == 1:
+            scores = self.deep_part(user_index, reading)
+        else:
+            scores = self.standardise(self.wide.scores(reading.liked, reading.weights)).mul_(1 - share)
             scores += self.deep_part(user_index, reading)
-        return torch.where(
-            (reading.liked.lengths > 0)[:, None], scores, self._standardise(self.popularity[None])
-        )
+        return self.or_popularity(scores, reading)
+
+    def or_popularity(self, scores: Tensor, reading: Reading) -> Tensor:
+        """`scores` (histories, item_count), in place, with the popularity where nothing was read."""
+        scores[reading.liked.lengths == 0] = self.standardise(self.popularity[None])
+        return scores
 
     def read(self, histories: Histories) -> Reading:
         """The latest entries and likes, and how much each counts."""
@@ -217,15 +190,21 @@ class WideDeepNet(nn.Module):
 
     def deep_part(self, user_index: Tensor, reading: Reading) -> Tensor:
         """(histories, item_count): what the deep side adds to the ranking score."""
-        share = float(self.factor_share)
+        share, factor_share = float(self.deep_share), float(self.factor_share)
         scores = torch.zeros(len(reading.liked), self.item_count, device=self.device)
-        if share > 0:
-            scores += share * self._standardise(self.factors.scores(reading.liked, reading.weights))
-        if share < 1:
-            features = self.user_features[user_index.long()]
-            deep = self.deep(reading.entries, reading.entry_weights, features, self.item_features)
-            scores += (1 - share) * self._standardise(deep.float())
-        return float(self.deep_share) * scores
+        if factor_share > 0:
+            factors = self.factors.scores(reading.liked, reading.weights)
+            scores.add_(self.standardise(factors), alpha=share * factor_share)
+        if factor_share < 1:
+            deep = self.standardise(self.deep_logits(user_index, reading))
+            scores.add_(deep, alpha=share * (1 - factor_share))
+        return scores
+
+    def deep_logits(self, user_index: Tensor, reading: Reading) -> Tensor:
+        """(histories, item_count) float32 of the deep part."""
+        features = self.user_features[user_index.long()]
+        logits: Tensor = self.deep(reading.entries, reading.entry_weights, features, self.item_features)
+        return logits.float()
 
     def wide_contributions(self, liked: Histories, weights: Tensor, item_index: Tensor) -> Tensor:
         """(entries, items): what each entry adds to the wide side's part of the ranking scores, before centring.
@@ -237,15 +216,15 @@ class WideDeepNet(nn.Module):
         scale = (1 - float(self.deep_share)) / spread
         return self.wide.contributions(liked, item_index, weights) * scale
 
-    def _standardise(self, scores: Tensor) -> Tensor:
+    def standardise(self, scores: Tensor) -> Tensor:
+        """(histories, item_count) with mean 0 and standard deviation 1 over the items with interactions."""
         mean, spread = self._moments(scores)
-        return (scores - mean) / spread
+        return (scores - mean).div_(spread)
 
     def _moments(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """(histories, 1) each: mean and standard deviation over the items with interactions."""
-        warm = scores[:, 1 : self.warm_count + 1]
-        mean = warm.mean(1, keepdim=True)
-        return mean, (warm - mean).square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+        variance, mean = torch.var_mean(scores[:, 1 : self.warm_count + 1], 1, correction=0, keepdim=True)
+        return mean, variance.sqrt().clamp(min=1e-12)
 
     def totals(self, histories: Histories) -> Tensor:
         """(histories, any): sums over each history, for `pair_statistics`."""

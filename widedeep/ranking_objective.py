@@ -13,7 +13,6 @@ from widedeep.histories import Histories
 from widedeep.mixture import Mixture
 from widedeep.model import WideDeepNet
 from widedeep.objective import Head
-from widedeep.rankings import BLOCK_SCORES, Targets
 from widedeep.sampling import UserBatch, UserBatches
 
 AVERAGED_STEPS = 50  # that the kept weights are averaged over
@@ -82,35 +81,13 @@ class RankingObjective(Head):
         loss: Tensor = -found.sum() / (len(hidden) * self.batches.mean_hidden)
         return loss
 
-    @torch.no_grad()
-    def _item_log_loss(self, targets: Targets) -> float:
-        """The deep side's mean -log probability of each validation like, among the items not in the history."""
-        net = self.net
-        total, count = 0.0, 0
-        known = targets.item <= net.warm_count
-        row, item = targets.row[known], targets.item[known]
-        block = max(1, BLOCK_SCORES // net.item_count)
-        for start in range(0, len(targets.key), block):
-            users = targets.user_index[start : start + block]
-            seen = self.histories.take(users)
-            read = net.read(seen)
-            logits = net.deep(
-                read.entries, read.entry_weights, net.user_features[users], net.item_features
-            ).float()
-            logits[seen.row_index, seen.item_index.long()] = -torch.inf
-            catalogue = logits[:, 1 : net.warm_count + 1].log_softmax(1)
-            here = (row >= start) & (row < start + block)
-            total -= float(catalogue[row[here] - start, item[here] - 1].double().sum())
-            count += int(here.sum())
-        return total / max(1, count)
-
     def validate(self) -> dict[str, float]:
         if self.mixture is None:
             return {}
-        self.mixture.update_deep()
+        item_log_loss = self.mixture.update_deep()
         shares = (float(self.net.deep_share), float(self.net.factor_share))
         return {
-            "item_log_loss": self._item_log_loss(self.mixture.targets),
+            "item_log_loss": item_log_loss,
             "ndcg_at_10": float(self.mixture.ndcg(*shares).nanmean()),
         }
 

@@ -6,7 +6,7 @@ their histories only: nothing that it is asked depends on the test part's items 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,19 +112,45 @@ def rank_users(
     histories  row u is the history of user_index u
     Raises     WideDeepError: NaN scores
     """
+    parts = []
+    done = 0
+    for scores, row, item in _scored(ranker, targets, histories, item_count, warm_count):
+        top, hits = _best(scores, row, item, ranker.name)
+        parts.append((top.cpu(), hits.cpu(), first_rank(scores, row, item).cpu()))
+        done += len(scores)
+        if progress:
+            progress(done, len(targets.key))
+    return Rankings(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def list_ndcg(
+    ranker: Ranker, targets: Targets, histories: Histories, *, item_count: int, warm_count: int, k: int = 10
+) -> Tensor:
+    """(users,) NDCG@k alone, for choosing among models on the validation part; NaN without relevant items.
+
+    As from `rank_users`, at a part of its cost.  k  DEPTH at most
+    """
+    blocks = _scored(ranker, targets, histories, item_count, warm_count)
+    hits = torch.cat([_best(scores, row, item, ranker.name)[1].cpu() for scores, row, item in blocks])
+    return metrics.ndcg_at_k(hits, targets.relevant_count.cpu(), k)
+
+
+def _scored(
+    ranker: Ranker, targets: Targets, histories: Histories, item_count: int, warm_count: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of a block of users each: the candidates' scores, and row and item of the relevant candidates."""
     users = len(targets.key)
     block = max(1, min(BLOCK_USERS, BLOCK_SCORES // item_count))
     edges = torch.searchsorted(targets.row, torch.arange(0, users + block, block))
-    parts = []
     for number, start in enumerate(range(0, users, block)):
-        entries = slice(int(edges[number]), int(edges[number + 1]))
         user_index = targets.user_index[start : start + block].to(histories.offsets.device)
         seen = histories.take(user_index)
         scores = _candidate_scores(ranker, user_index, seen, item_count, warm_count)
-        parts.append(_look_up(scores, targets.row[entries] - start, targets.item[entries]))
-        if progress:
-            progress(min(start + block, users), users)
-    return Rankings(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+        entries = slice(int(edges[number]), int(edges[number + 1]))
+        row = (targets.row[entries] - start).to(scores.device)
+        item = targets.item[entries].to(scores.device)
+        warm = item <= warm_count
+        yield scores, row[warm], item[warm]
 
 
 def _candidate_scores(
@@ -142,29 +168,27 @@ def _candidate_scores(
     scores[:, 0] = -torch.inf
     catalogued = seen.where(seen.item_index <= warm_count).to(scores.device)
     scores[catalogued.row_index, catalogued.item_index.long()] = -torch.inf
-    if scores.isnan().any():
-        raise WideDeepError(
-            f"{ranker.name} scored {int(scores.isnan().any(1).sum())} of {len(scores)} users with NaN. "
-            "Its training diverged: lower the learning rate, or look for NaN in its weights."
-        )
     return scores
 
 
-def _look_up(scores: Tensor, row: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The top, hits and first_rank of a block of users; row, item (entries,): their relevant items."""
-    width = scores.shape[1]
-    row, item = row.to(scores.device), item.to(scores.device)
-    row, item = row[item < width], item[item < width]
+def _best(scores: Tensor, row: Tensor, item: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """The top and the hits of a block of users; row, item (entries,): their relevant candidates."""
     values, top = top_k(scores, DEPTH)
+    failed = int(values.isnan().any(1).sum())  # NaN would be the best of all
+    if failed:
+        raise WideDeepError(
+            f"{name} scored {failed} of {len(scores)} users with NaN. "
+            "Its training diverged: lower the learning rate, or look for NaN in its weights."
+        )
+    width = scores.shape[1]
     code = top + torch.arange(len(top), device=top.device)[:, None] * width
     listed = values > -torch.inf
-    hits = torch.isin(code, row * width + item) & listed
-    return top.where(listed, 0).cpu(), hits.cpu(), first_rank(scores, row, item).cpu()
+    return top.where(listed, 0), torch.isin(code, row * width + item) & listed
 
 
 def mean_ndcg(
     ranker: Ranker, targets: Targets, histories: Histories, *, item_count: int, warm_count: int, k: int = 10
 ) -> float:
-    """The mean NDCG@k alone, for choosing among models on the validation part; NaN without relevant items."""
-    found = rank_users(ranker, targets, histories, item_count=item_count, warm_count=warm_count)
-    return float(metrics.ndcg_at_k(found.hits, targets.relevant_count, k).nanmean())
+    """The mean of `list_ndcg`; NaN without relevant items."""
+    found = list_ndcg(ranker, targets, histories, item_count=item_count, warm_count=warm_count, k=k)
+    return float(found.nanmean())

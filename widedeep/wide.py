@@ -181,9 +181,10 @@ class ItemWeights(nn.Module):
         out = torch.zeros(len(histories), self.item_count, device=self.weights.device)
         if not len(self.items):
             return out
-        dense = torch.zeros_like(out)
-        dense[histories.row_index, histories.item_index.long()] = 1.0 if values is None else values
-        dense = dense[:, self.items]
+        place = self._positions()[histories.item_index.long()]
+        crossed = place >= 0
+        dense = out.new_zeros(len(histories), len(self.items))
+        dense[histories.row_index[crossed], place[crossed]] = 1.0 if values is None else values[crossed]
         if self.is_product:
             by_user = F.embedding_bag(  # (users, histories): sums over each user's entries
                 self.left_items.long(),
@@ -213,14 +214,19 @@ class ItemWeights(nn.Module):
         item_index  (items,) int
         values      (entries,) the weight of each entry; 1 if not given
         """
-        position = self.items.new_full((self.item_count,), -1)
-        position[self.items] = torch.arange(len(self.items), device=position.device)
+        position = self._positions()
         rows, columns = position[history.item_index.long()], position[item_index.long()]
         out = torch.zeros(len(rows), len(columns), device=self.weights.device)
         entries, targets = (rows >= 0).nonzero().squeeze(1), (columns >= 0).nonzero().squeeze(1)
         if len(entries) and len(targets):
             out[entries[:, None], targets] = self._crosses(rows[entries], columns[targets])
         return out if values is None else out * values[:, None]
+
+    def _positions(self) -> Tensor:
+        """(item_count,) int64: where an item is among the active ones, -1 where it is not."""
+        position = self.items.new_full((self.item_count,), -1)
+        position[self.items] = torch.arange(len(self.items), device=position.device)
+        return position
 
     def _crosses(self, rows: Tensor, columns: Tensor) -> Tensor:
         """(rows, columns) of the items x items weights, at positions among the active items."""
