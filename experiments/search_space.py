@@ -22,7 +22,7 @@ MODEL_CHOICES: dict[str, tuple[int, ...]] = {
     "ranking_hidden": (256, 512, 1024),
 }
 TRAIN_RANGES: dict[str, Range] = {
-    "ranking_learning_rate": (5e-4, 5e-3, True),
+    "ranking_learning_rate": (5e-4, 1e-2, True),
     "ranking_decay": (1e-5, 2e-3, True),
 }
 

@@ -113,13 +113,13 @@ class TrainConfig:
     epochs: int = 30  # at most, of the like head; early stopping takes the best
     patience: int = 3  # epochs without a better validation log loss before it stops
     ranking_epochs: int = 100  # at most, of the ranking head's deep side
-    ranking_patience: int = 6  # epochs without a better validation likelihood before it stops
+    ranking_patience: int = 10  # epochs without a better validation likelihood before it stops
     batch_size: int = 512  # rows a step, like head
     negatives: int = 4  # like head: random items per interaction, where nothing tells likes from dislikes
     user_batch_size: int = 128  # users a step, ranking head
     learning_rate: float = 1e-3  # Adam, like head
     weight_decay: float = 1e-5  # like head
-    ranking_learning_rate: float = 3e-3  # Adam, ranking head
+    ranking_learning_rate: float = 2e-3  # Adam, ranking head
     ranking_decay: float = 3e-4  # weight decay of the ranking head
     embedding_decay: float = 1e-3  # weight decay of the like head's user and item embeddings
     seed: int = 0
