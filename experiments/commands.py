@@ -107,6 +107,13 @@ def _validate(given: Given) -> None:
     validate.job(config.data, _console())
 
 
+def _doctor(given: Given) -> None:
+    from experiments import doctor
+
+    test_speed = flags.is_true("speed", given.get("speed", "true"))
+    doctor.job(given.get("device", TrainConfig.device), test_speed=test_speed, console=_console())
+
+
 def _evaluate_flags(parser: Parser) -> None:
     group = parser.add_argument_group("Which recipe")
     add_flag(
@@ -116,6 +123,11 @@ def _evaluate_flags(parser: Parser) -> None:
         "before the test part; without it the settings in the flags. Flags that are given replace the recipe's values",
     )
     _settings("bootstrap", "experiment", "run_name")(parser)
+
+
+def _doctor_flags(parser: Parser) -> None:
+    add_fields(parser, TrainConfig, ("device",))
+    add_flag(parser, "speed", "test the speed, which takes about ten seconds; true if not given", hint=bool)
 
 
 def _promote_flags(parser: Parser) -> None:
@@ -187,5 +199,13 @@ COMMANDS = {
         "  python -m experiments validate --dataset files --ratings ratings.csv",
         lambda parser: add_fields(parser, DataConfig),
         _validate,
+    ),
+    "doctor": Command(
+        "say which device will be used and why, and how fast it is",
+        "Look at the machine: device, driver, memory, versions, a short speed test, and what to do where a GPU is\n"
+        "there and not used.\n\n"
+        "  python -m experiments doctor",
+        _doctor_flags,
+        _doctor,
     ),
 }
