@@ -11,7 +11,7 @@ from torch import Tensor
 
 from widedeep.baselines.base import item_counts, liked_options, used
 from widedeep.histories import Histories
-from widedeep.wide import ItemWeights
+from widedeep.wide import Crossed, ItemWeights
 
 
 @dataclass
@@ -47,6 +47,10 @@ class EASE:
         cls, histories: Histories, item_count: int, judge: Callable[[Self], float]
     ) -> Iterator[tuple[Self, float]]:
         for liked_only in liked_options(histories):
+            entries = used(histories, liked_only)
+            crossed = Crossed.of(entries, item_count, user_exponent=0.0)
             for l2 in (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0):
-                candidate = cls(l2, liked_only).fit(histories, item_count)
+                candidate = cls(l2, liked_only)
+                candidate.weights = ItemWeights.solve(crossed, l2)
+                candidate.counts = item_counts(entries, item_count)
                 yield candidate, judge(candidate)
