@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from widedeep import crossed as crossed_module
 from widedeep import wide as wide_module
 from widedeep.histories import Histories
 from widedeep.wide import ItemWeights
@@ -62,21 +63,21 @@ def test_above_the_limit_the_most_frequent_items_keep_their_largest_weights(
     monkeypatch: pytest.MonkeyPatch, users: int
 ) -> None:
     histories, dense = random_histories(users, 30, 0.2)
-    monkeypatch.setattr(wide_module, "ITEM_LIMIT", 8)
+    monkeypatch.setattr(crossed_module, "ITEM_LIMIT", 8)
     monkeypatch.setattr(wide_module, "NEIGHBOURS", 8)
     whole = ItemWeights.fit(histories, 30, 5.0)
     counts = dense.sum(0)
     assert len(whole.items) == 8
     assert counts[whole.items].min() >= counts.sort(descending=True).values[7]
     assert whole.is_sparse
-    assert whole.weights.shape == (8, 8)
+    assert torch.bincount(whole.candidates).tolist() == [8] * 8
     expected = torch.zeros(users, 30, dtype=torch.float64)
     expected[:, whole.items] = dense[:, whole.items] @ closed_form(dense[:, whole.items], 5.0, 0.0, 0.0)
     torch.testing.assert_close(whole.scores(histories).double(), expected, atol=2e-5, rtol=1e-4)
 
     monkeypatch.setattr(wide_module, "NEIGHBOURS", 3)
     pruned = ItemWeights.fit(histories, 30, 5.0)
-    assert pruned.weights.shape == (8, 3)
+    assert torch.bincount(pruned.candidates).tolist() == [3] * 8
     crosses = closed_form(dense[:, whole.items], 5.0, 0.0, 0.0)
     smallest_kept = crosses.abs().sort(0, descending=True).values[2]
     expected[:, whole.items] = dense[:, whole.items] @ torch.where(
@@ -89,6 +90,12 @@ def test_above_the_limit_the_most_frequent_items_keep_their_largest_weights(
     one = histories.take(torch.tensor([0]))
     parts = pruned.contributions(one, torch.arange(30))
     torch.testing.assert_close(parts.sum(0), pruned.scores(one)[0], atol=1e-5, rtol=1e-5)
+    twice = torch.arange(30).repeat(2)
+    assert torch.equal(pruned.contributions(one, twice), parts.repeat(1, 2))
+    values = torch.linspace(0.5, 2.0, len(one.item_index))
+    weighted = pruned.contributions(one, torch.arange(30), values)
+    torch.testing.assert_close(weighted.sum(0), pruned.scores(one, values)[0], atol=1e-5, rtol=1e-5)
+    assert torch.equal(pruned.scores(one)[0], pruned.scores(histories)[0])  # alone as among others
 
 
 def test_nothing_in_the_histories_gives_zeros() -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from widedeep.recommender import Recommender
 
 FORMAT = "widedeep.bundle"
-VERSION = 2
+VERSION = 3
 
 MISFITS = (  # what comes of values that are not what `save` wrote
     ArithmeticError,

@@ -10,12 +10,13 @@ import torch
 
 from widedeep.choices import choose_recency
 from widedeep.config import ModelConfig
+from widedeep.crossed import Crossed
 from widedeep.factors import FactorSettings, ItemFactors
 from widedeep.histories import Histories
 from widedeep.mixture import validation_ndcg
 from widedeep.model import WideDeepNet
 from widedeep.rankings import Targets
-from widedeep.wide import Crossed, ItemWeights
+from widedeep.wide import ItemWeights
 
 DEFAULT_L2 = 250.0
 DEFAULT_DROPOUT = 0.25

@@ -2,79 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from widedeep.crossed import Crossed
 from widedeep.histories import Histories
 
-ITEM_LIMIT = 20_000  # several items² floats are held while the crosses are fitted: 1.6 GB each at the limit
 NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
-
-
-@dataclass(frozen=True)
-class Crossed:
-    """What of the crosses depends on neither the ridge nor the dropout: enough to solve for many of them.
-
-    local        the histories with items, item_index being the position among `items`
-    items        (active,) int64 item_index
-    left_out     items that occur are not among them: there are too many
-    user_weight  (histories,) the diagonal of D
-    gram         (active, active) X'DX; None where there are fewer histories than items
-    """
-
-    item_count: int
-    items: Tensor
-    left_out: bool
-    local: Histories
-    user_weight: Tensor
-    gram: Tensor | None
-
-    @classmethod
-    def of(cls, histories: Histories, item_count: int, user_exponent: float) -> Crossed:
-        counts = torch.bincount(histories.item_index, minlength=item_count)
-        occurring = int(counts.count_nonzero())
-        active = counts.argsort(descending=True, stable=True)[: min(occurring, ITEM_LIMIT)]
-        items = active.sort().values
-        position = counts.new_full((item_count,), -1)
-        position[items] = torch.arange(len(items), device=position.device)
-        local = Histories(
-            histories.offsets,
-            position[histories.item_index.long()].int(),
-            histories.rating,
-            histories.liked,
-        )
-        local = local.where(local.item_index >= 0)
-        local = local.take((local.lengths > 0).nonzero().squeeze(1))
-        user_weight = local.lengths.float() ** -user_exponent
-        gram = None if len(local) < len(items) else _gram(local, len(items), user_weight)
-        return cls(item_count, items, occurring > ITEM_LIMIT, local, user_weight, gram)
-
-
-def _gram(local: Histories, size: int, user_weight: Tensor) -> Tensor:
-    """(size, size) X'DX, each row the sum of the histories that hold its item.
-
-    Only entries that there are cost anything: at the shape of ML-1M it takes 0.4 and at that of ML-10M 0.1 of the
-    time of the dense product.
-    """
-    gram = torch.zeros(size, size, device=user_weight.device)
-    block = max(1, 2**26 // max(1, size))
-    for start in range(0, len(local), block):
-        rows = torch.arange(start, min(start + block, len(local)), device=user_weight.device)
-        part = local.take(rows)
-        history = part.row_index[part.item_index.argsort(stable=True)]  # by item
-        counts = torch.bincount(part.item_index, minlength=size)
-        gram += F.embedding_bag(
-            history,
-            part.multi_hot(size),
-            torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
-            mode="sum",
-            per_sample_weights=user_weight[rows][history],
-            include_last_offset=True,
-        )
-    return gram
 
 
 class ItemWeights(nn.Module):
@@ -92,8 +27,9 @@ class ItemWeights(nn.Module):
     """
 
     items: Tensor  # (active,) int64: item_index of each active item
-    weights: Tensor  # (active, active), or (users, active) in the product form, (active, kept) in the sparse
-    neighbours: Tensor  # (active, kept) int32 in the sparse form: position of the item that each weight is of
+    weights: Tensor  # (active, active), or (users, active) in the product form, (crosses,) in the sparse
+    offsets: Tensor  # (active + 1,) the sparse form: crosses offsets[i]:offsets[i + 1] are of the item in the history
+    candidates: Tensor  # (crosses,) int32 in the sparse form: position of the candidate of each weight
     diagonal: Tensor  # (active,) what the product form has to take off for an item's own presence
     left_offsets: Tensor  # (users + 1,) the product form's sparse factor, by user
     left_items: Tensor  # (entries,) int32: position among the active items
@@ -104,7 +40,8 @@ class ItemWeights(nn.Module):
         self.item_count = item_count
         self.register_buffer("items", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("weights", torch.zeros(0, 0))
-        self.register_buffer("neighbours", torch.zeros(0, 0, dtype=torch.int32))
+        self.register_buffer("offsets", torch.zeros(1, dtype=torch.int64))
+        self.register_buffer("candidates", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("diagonal", torch.zeros(0))
         self.register_buffer("left_offsets", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("left_items", torch.zeros(0, dtype=torch.int32))
@@ -116,7 +53,7 @@ class ItemWeights(nn.Module):
 
     @property
     def is_sparse(self) -> bool:
-        return len(self.neighbours) > 0
+        return len(self.offsets) > 1
 
     @classmethod
     def fit(
@@ -180,12 +117,17 @@ class ItemWeights(nn.Module):
         for columns in everything.split(max(1, 2**26 // size)):  # type: ignore[no-untyped-call]
             crosses = self._crosses(everything, columns).T
             kept = crosses.abs().topk(min(NEIGHBOURS, size), dim=1).indices
-            index.append(kept.int())
+            index.append(kept)
             weight.append(crosses.gather(1, kept))
         empty = ItemWeights(self.item_count).to(everything.device)
         self.diagonal, self.left_offsets = empty.diagonal, empty.left_offsets
         self.left_items, self.left_values = empty.left_items, empty.left_values
-        self.neighbours, self.weights = torch.cat(index), torch.cat(weight)
+        of_history = torch.cat(index).flatten()
+        order = of_history.argsort(stable=True)
+        counts = torch.bincount(of_history, minlength=size)
+        self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        self.candidates = (order // min(NEIGHBOURS, size)).int()
+        self.weights = torch.cat(weight).flatten()[order]
 
     def scores(self, histories: Histories, values: Tensor | None = None) -> Tensor:
         """(histories, item_count): the sum of the crosses of each history with each item.
@@ -210,24 +152,41 @@ class ItemWeights(nn.Module):
                 include_last_offset=True,
             )
             return out
+        if self.is_sparse:
+            out[:, self.items] = self._sparse_scores(kept.row_index, place, values, len(histories))
+            return out
         dense = out.new_zeros(len(histories), len(self.items))
         dense[kept.row_index, place] = 1.0 if values is None else values
-        if self.is_product:
-            by_user = F.embedding_bag(  # (users, histories): sums over each user's entries
-                self.left_items.long(),
-                dense.T.contiguous(),
-                self.left_offsets,
-                mode="sum",
-                per_sample_weights=self.left_values,
-                include_last_offset=True,
-            )
-            local = torch.addmm(dense * -self.diagonal, by_user.T, self.weights)
-        else:
-            local = F.embedding_bag(
-                self.neighbours.long(), dense.T.contiguous(), mode="sum", per_sample_weights=self.weights
-            ).T
-        out[:, self.items] = local
+        by_user = F.embedding_bag(  # (users, histories): sums over each user's entries
+            self.left_items.long(),
+            dense.T.contiguous(),
+            self.left_offsets,
+            mode="sum",
+            per_sample_weights=self.left_values,
+            include_last_offset=True,
+        )
+        out[:, self.items] = torch.addmm(dense * -self.diagonal, by_user.T, self.weights)
         return out
+
+    def _sparse_scores(self, row: Tensor, place: Tensor, values: Tensor | None, rows: int) -> Tensor:
+        """(rows, active): each entry's crosses added to its row.  row, place, values  (entries,)"""
+        size = len(self.items)
+        out = self.weights.new_zeros(rows * size)
+        for entries in torch.arange(len(place), device=place.device).split(1024):  # type: ignore[no-untyped-call]
+            entry, cross = self._of_entries(place[entries])
+            weight = self.weights[cross]
+            if values is not None:
+                weight = weight * values[entries][entry]
+            out.index_add_(0, row[entries][entry] * size + self.candidates[cross], weight)
+        return out.view(rows, size)
+
+    def _of_entries(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """(found,) each: which of `place` (entries,), positions among the active items, and which of its crosses."""
+        counts = self.offsets.diff()[place]
+        ends = counts.cumsum(0)
+        entry = torch.arange(len(place), device=place.device).repeat_interleave(counts)
+        within = torch.arange(len(entry), device=place.device) - (ends - counts)[entry]
+        return entry, self.offsets[place][entry] + within
 
     def contributions(self, history: Histories, item_index: Tensor, values: Tensor | None = None) -> Tensor:
         """(entries, items): what each entry of a history adds to the score of each item, exactly.
@@ -256,13 +215,14 @@ class ItemWeights(nn.Module):
     def _crosses(self, rows: Tensor, columns: Tensor) -> Tensor:
         """(rows, columns) of the items x items weights, at positions among the active items."""
         if self.is_sparse:
+            wanted, again = torch.unique(columns, return_inverse=True)
             place = rows.new_full((len(self.items),), -1)
-            place[rows] = torch.arange(len(rows), device=rows.device)
-            found = place[self.neighbours[columns].long()]  # (columns, kept)
-            column = torch.arange(len(columns), device=rows.device)[:, None].expand_as(found)
-            out = self.weights.new_zeros(len(rows), len(columns))
-            out[found[found >= 0], column[found >= 0]] = self.weights[columns][found >= 0]
-            return out
+            place[wanted] = torch.arange(len(wanted), device=rows.device)
+            entry, cross = self._of_entries(rows)
+            column = place[self.candidates[cross].long()]
+            out = self.weights.new_zeros(len(rows), len(wanted))
+            out[entry[column >= 0], column[column >= 0]] = self.weights[cross[column >= 0]]
+            return out[:, again]
         if not self.is_product:
             return self.weights[rows[:, None], columns]
         place = rows.new_full((len(self.items),), -1)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 
 from experiments.benchmarks import form
+from widedeep.crossed import ITEM_LIMIT
 from widedeep.histories import Histories
-from widedeep.wide import ITEM_LIMIT, NEIGHBOURS, ItemWeights
+from widedeep.wide import NEIGHBOURS, ItemWeights
 
 ABOUT = "Fit the item x item crosses for catalogues of several sizes."
 SIZES = (10_000, 100_000, 1_000_000)

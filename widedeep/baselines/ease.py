@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from widedeep.baselines.base import item_counts, liked_options, used
+from widedeep.crossed import Crossed
 from widedeep.histories import Histories
-from widedeep.wide import Crossed, ItemWeights
+from widedeep.wide import ItemWeights
 
 
 @dataclass
