@@ -89,7 +89,7 @@ def _processor(situation: Situation) -> list[tuple[str, str]]:
             name = value.strip()
         elif key.strip() in ("flags", "Features"):
             flags = ", ".join(flag for flag in CPU_FLAGS if flag in value.split())
-    waiting = os.environ.get("OMP_WAIT_POLICY", "")
+    waiting = os.environ.get("OMP_WAIT_POLICY", "").lower()
     rows = [
         ("name", name),
         ("cores", f"{situation.cores} may be used of {os.cpu_count()}"),

@@ -55,8 +55,8 @@ class Crossed:
 def _gram(local: Histories, size: int, user_weight: Tensor) -> Tensor:
     """(size, size) X'DX, each row the sum of the histories that hold its item.
 
-    Only entries that there are cost anything: at the shape of ML-1M it takes 0.4 and at that of ML-10M 0.1 of the
-    time of the dense product.
+    Only entries that there are cost anything: it takes 0.4 of the dense product's time with 6,040 histories of 3,700
+    items, 0.1 with 4,000 of 10,677.
     """
     gram = torch.zeros(size, size, device=user_weight.device)
     block = max(1, 2**26 // max(1, size))
