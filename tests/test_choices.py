@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from boards import small_config
 
 from widedeep import Recommender
-from widedeep.choices import choose_calibration, choose_recency, choose_shares, level, surpasses
+from widedeep.choices import choose_calibration, choose_shares, least_within_an_error, level, surpasses
+from widedeep.closed_form import CrossSettings, choose_recency
 from widedeep.datasets import Dataset
 from widedeep.features import FeatureProcessor, ItemTable, Vocabulary
 from widedeep.histories import Encoded, Histories
@@ -86,12 +88,19 @@ def test_recency_is_chosen_where_the_order_tells_something(shuffled: bool) -> No
     processor = FeatureProcessor(
         Vocabulary(np.arange(1, 401)), Vocabulary(np.arange(1, 61)), 60, table, torch.zeros(401, 0), [], 4.0
     )
-    net = WideDeepNet.for_data(small_config().model, processor, train).eval()
-    histories = Histories.from_encoded(train, 401)
-    net.wide = ItemWeights.fit(histories, 61, 1.0)
+    config = small_config().model
+    net = WideDeepNet.for_data(config, processor, train).eval()
     net.deep_share.fill_(0.0)
-    choose_recency(net, ranking_targets(validation, 61, 0), histories)
-    assert (float(net.recency) > 0) != shuffled
+    histories = Histories.from_encoded(train, 401)
+    targets = ranking_targets(validation, 61, 0)
+    recency, settings = choose_recency(net, histories, targets, config, CrossSettings(l2=2.0))
+    assert (recency > 0) != shuffled
+    assert settings.l2 in (1.0, 2.0, 4.0)
+    assert float(net.recency) == pytest.approx(recency)
+    assert torch.equal(net.wide.weights, ItemWeights.fit(histories, 61, settings.l2).weights)
+    asked = dataclasses.replace(config, recency=0.3, wide_l2=2.0)
+    found = choose_recency(net, histories, targets, asked, CrossSettings(l2=2.0))
+    assert found == (0.3, CrossSettings(l2=2.0)), "as asked for"
 
 
 def test_a_deep_side_of_noise_gets_no_share(board: Dataset, board_split: Split) -> None:
@@ -139,6 +148,15 @@ def test_equal_shares_are_left_for_what_is_surely_better(
     assert (float(net.deep_share), float(net.factor_share)) == pytest.approx(expected)
     choose_shares(Told(net, gain), deep_shares=(0.5,), factor_shares=(0.5,))
     assert (float(net.deep_share), float(net.factor_share)) == (0.5, 0.5), "as asked for"
+
+
+def test_the_least_is_taken_of_what_is_about_as_good() -> None:
+    spread = torch.tensor([0.3, -0.3, 0.1, -0.1, float("nan")])
+    assert least_within_an_error({0.4: 0.51 + spread, 0.0: 0.5 + spread * 0, 0.2: 0.5 - spread}) == 0.0
+    assert least_within_an_error({0.4: 0.6 + spread, 0.2: 0.59 + spread, 0.0: 0.3 + spread}) == 0.4
+    assert least_within_an_error({0.2: torch.tensor([0.4]), 0.4: torch.tensor([0.6])}) == 0.2, (
+        "nobody to compare"
+    )
 
 
 def test_surpassing_is_a_one_sided_paired_test() -> None:

@@ -1,23 +1,20 @@
-"""What only held-out data can decide: recency, the parts' shares, calibration."""
+"""What only held-out data can decide: the parts' shares and the calibration, and by which rules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from widedeep.histories import Histories
 from widedeep.like_objective import LikeObjective
-from widedeep.mixture import Mixture, validation_ndcg
+from widedeep.mixture import Mixture
 from widedeep.model import WideDeepNet
-from widedeep.rankings import Targets
 
 DEEP_SHARES = tuple(step / 10 for step in range(11))
 FACTOR_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-RECENCIES = (0.0, 0.2, 0.4, 0.6)
 ONE_SIDED_95 = 1.645  # standard errors
 
 
@@ -34,17 +31,14 @@ def surpasses(values: Tensor, reference: Tensor, errors: float = ONE_SIDED_95) -
     return mean > errors * error
 
 
-def choose_recency(net: WideDeepNet, targets: Targets, histories: Histories) -> None:
-    """Set the recency to what is best for the wide side alone on the validation part.
+def least_within_an_error(values: Mapping[float, Tensor]) -> float:
+    """The smallest of the keys that the best one does not surpass by more than one standard error.
 
-    It has to beat a recency of zero significantly: where order says nothing, nothing is read into it.
+    values  (users,) for each key, NaN where a user does not count
+    Source  the one-standard-error rule, Breiman et al. 1984, section 3.4.3
     """
-    found = {}
-    for recency in RECENCIES:
-        net.recency.fill_(recency)
-        found[recency] = validation_ndcg(net, targets, histories)
-    better = [recency for recency in RECENCIES if surpasses(found[recency], found[0.0])]
-    net.recency.fill_(max(better, key=lambda recency: float(found[recency].nanmean()), default=0.0))
+    best = max(values, key=lambda key: float(values[key].nanmean()))
+    return min(key for key in values if not surpasses(values[best], values[key], errors=1.0))
 
 
 def choose_shares(

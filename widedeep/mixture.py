@@ -115,6 +115,6 @@ def ranking_targets(validation: Encoded, item_count: int, seed: int) -> Targets:
 
 
 @torch.no_grad()
-def validation_ndcg(net: WideDeepNet, targets: Targets, histories: Histories) -> Tensor:
-    """(users,) NDCG@10, NaN where none of a user's likes counts."""
-    return list_ndcg(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count)
+def validation_ndcg(net: WideDeepNet, targets: Targets, histories: Histories, k: int = 10) -> Tensor:
+    """(users,) NDCG@k, NaN where none of a user's likes counts.  k  20 at most"""
+    return list_ndcg(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count, k=k)
