@@ -16,6 +16,9 @@ from widedeep.model import WideDeepNet
 DEEP_SHARES = tuple(step / 10 for step in range(11))
 FACTOR_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ONE_SIDED_95 = 1.645  # standard errors
+JUDGED_DEPTH = (
+    100  # of the validation lists: NDCG@10 counts few likes of few users and is too noisy to choose by
+)
 
 
 def surpasses(values: Tensor, reference: Tensor, errors: float = ONE_SIDED_95) -> bool:
@@ -49,13 +52,13 @@ def choose_shares(
     """Set the parts' shares of the network's ranking score by the validation part, shrunk towards equal ones.
 
     Of the mixtures within one standard error (paired over users) of the best, the one that is nearest to a third for
-    each part: the very best of many on few users is luck. They are judged by NDCG@20, which is less noisy than
-    NDCG@10. Source: the one-standard-error rule, Breiman et al. 1984, section 3.4.3, with the equal mixture in the
-    place of the smallest tree.
+    each part: the very best of many on few users is luck.
+    Source  the one-standard-error rule, Breiman et al. 1984, section 3.4.3, with the equal mixture in the place of
+            the smallest tree
     """
     mixture.update_deep()
     found = {
-        (deep, factor): mixture.ndcg(deep, factor, k=20)
+        (deep, factor): mixture.ndcg(deep, factor, JUDGED_DEPTH)
         for deep in deep_shares
         for factor in (
             factor_shares if deep else factor_shares[:1]

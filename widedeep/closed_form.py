@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widedeep.choices import least_within_an_error
+from widedeep.choices import JUDGED_DEPTH, least_within_an_error
 from widedeep.config import ModelConfig
 from widedeep.crossed import Crossed
 from widedeep.factors import FactorSettings, ItemFactors
@@ -94,7 +94,7 @@ def fit_and_choose(
 ) -> ClosedForm:
     """Fit both parts with what is best for each alone on the validation part.
 
-    The best is by NDCG@20, whose maximum over several settings is less of an accident than that of NDCG@10.
+    The best is by NDCG@100, whose maximum over several settings is less of an accident than that of NDCG@10.
     """
     net.deep_share.fill_(0.0)
     mixed = bool((~histories.liked).any())
@@ -206,7 +206,7 @@ def _value(net: WideDeepNet, histories: Histories, targets: Targets) -> float:
 
 
 def _values(net: WideDeepNet, histories: Histories, targets: Targets) -> Tensor:
-    return validation_ndcg(net, targets, histories, k=20)
+    return validation_ndcg(net, targets, histories, JUDGED_DEPTH)
 
 
 def _affordable(net: WideDeepNet, histories: Histories) -> bool:

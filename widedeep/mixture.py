@@ -62,7 +62,7 @@ class Mixture:
         return total / max(1, len(row))
 
     def ndcg(self, deep_share: float, factor_share: float, k: int = 10) -> Tensor:
-        """(users,) NDCG@k at these shares, NaN where none of a user's likes counts.  k  20 at most"""
+        """(users,) NDCG@k at these shares, NaN where none of a user's likes counts."""
         self._weights = (1 - deep_share, deep_share * factor_share, deep_share * (1 - factor_share))
         return list_ndcg(
             self,
@@ -116,5 +116,5 @@ def ranking_targets(validation: Encoded, item_count: int, seed: int) -> Targets:
 
 @torch.no_grad()
 def validation_ndcg(net: WideDeepNet, targets: Targets, histories: Histories, k: int = 10) -> Tensor:
-    """(users,) NDCG@k, NaN where none of a user's likes counts.  k  20 at most"""
+    """(users,) NDCG@k, NaN where none of a user's likes counts."""
     return list_ndcg(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count, k=k)

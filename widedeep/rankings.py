@@ -115,7 +115,7 @@ def rank_users(
     parts = []
     done = 0
     for scores, row, item in _scored(ranker, targets, histories, item_count, warm_count):
-        top, hits = _best(scores, row, item, ranker.name)
+        top, hits = _best(scores, row, item, ranker.name, DEPTH)
         parts.append((top.cpu(), hits.cpu(), first_rank(scores, row, item).cpu()))
         done += len(scores)
         if progress:
@@ -128,10 +128,10 @@ def list_ndcg(
 ) -> Tensor:
     """(users,) NDCG@k alone, for choosing among models on the validation part; NaN without relevant items.
 
-    As from `rank_users`, at a part of its cost.  k  DEPTH at most
+    As from `rank_users`, at a part of its cost.
     """
     blocks = _scored(ranker, targets, histories, item_count, warm_count)
-    hits = torch.cat([_best(scores, row, item, ranker.name)[1].cpu() for scores, row, item in blocks])
+    hits = torch.cat([_best(scores, row, item, ranker.name, k)[1].cpu() for scores, row, item in blocks])
     return metrics.ndcg_at_k(hits, targets.relevant_count.cpu(), k)
 
 
@@ -171,9 +171,9 @@ def _candidate_scores(
     return scores
 
 
-def _best(scores: Tensor, row: Tensor, item: Tensor, name: str) -> tuple[Tensor, Tensor]:
+def _best(scores: Tensor, row: Tensor, item: Tensor, name: str, depth: int) -> tuple[Tensor, Tensor]:
     """The top and the hits of a block of users; row, item (entries,): their relevant candidates."""
-    values, top = top_k(scores, DEPTH)
+    values, top = top_k(scores, depth)
     failed = int(values.isnan().any(1).sum())  # NaN would be the best of all
     if failed:
         raise WideDeepError(
