@@ -16,9 +16,7 @@ from widedeep.model import WideDeepNet
 DEEP_SHARES = tuple(step / 10 for step in range(11))
 FACTOR_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ONE_SIDED_95 = 1.645  # standard errors
-JUDGED_DEPTH = (
-    100  # of the validation lists: NDCG@10 counts few likes of few users and is too noisy to choose by
-)
+SHARES_DEPTH = 20  # of the validation lists: 10 is noisier, and far down the list other shares are best
 
 
 def surpasses(values: Tensor, reference: Tensor, errors: float = ONE_SIDED_95) -> bool:
@@ -58,7 +56,7 @@ def choose_shares(
     """
     mixture.update_deep()
     found = {
-        (deep, factor): mixture.ndcg(deep, factor, JUDGED_DEPTH)
+        (deep, factor): mixture.ndcg(deep, factor, SHARES_DEPTH)
         for deep in deep_shares
         for factor in (
             factor_shares if deep else factor_shares[:1]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widedeep.choices import JUDGED_DEPTH, least_within_an_error
+from widedeep.choices import least_within_an_error
 from widedeep.config import ModelConfig
 from widedeep.crossed import Crossed
 from widedeep.factors import FactorSettings, ItemFactors
@@ -22,6 +22,7 @@ from widedeep.wide import ItemWeights
 DEFAULT_L2 = 250.0
 DEFAULT_DROPOUT = 0.25
 WIDE_L2S = (30.0, 60.0, 125.0, 250.0, 500.0, 1000.0, 2000.0)
+JUDGED_DEPTH = 100  # of the validation lists: what is read of them is less noisy the deeper they are
 RECENCIES = (0.0, 0.2, 0.4, 0.6)
 RECENCY_L2S = (0.5, 1.0, 2.0)  # times the ridge that is best without recency
 WIDE_NOISES = ((0.3, 0.0), (0.3, 0.25), (0.5, 0.25))  # dropout and user exponent, beside none
