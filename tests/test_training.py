@@ -150,10 +150,14 @@ def test_divergence_is_named(board: Dataset, board_split: Split, setting: str) -
         run(reckless, board, board_split)
 
 
-def test_bf16_reaches_what_fp32_does(board: Dataset, board_split: Split) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_reaches_what_fp32_does(board: Dataset, board_split: Split, precision: str) -> None:
     full = run(small_config(precision="fp32"), board, board_split)
-    half = run(small_config(precision="bf16"), board, board_split)
-    assert half.validation["auc"] == pytest.approx(full.validation["auc"], abs=0.02)
+    mixed = run(small_config(precision=precision), board, board_split)
+    assert full.validation["auc"] > 0.9
+    assert mixed.validation["auc"] == pytest.approx(full.validation["auc"], abs=0.02)
+    assert mixed.validation["ndcg_at_10"] == pytest.approx(full.validation["ndcg_at_10"], abs=0.05)
+    assert mixed.curves != full.curves, "or else nothing was rounded"
 
 
 def test_without_ratings_the_like_head_tells_interactions_from_random_items(
