@@ -112,9 +112,3 @@ def ranking_targets(validation: Encoded, item_count: int, seed: int) -> Targets:
         users = users[torch.randperm(len(users), generator=generator)[:most].to(users.device)]
     rows = validation.take(torch.isin(validation.user_index, users))
     return Targets.of(rows, rows.user_index.long())
-
-
-@torch.no_grad()
-def validation_ndcg(net: WideDeepNet, targets: Targets, histories: Histories, k: int = 10) -> Tensor:
-    """(users,) NDCG@k, NaN where none of a user's likes counts."""
-    return list_ndcg(net, targets, histories, item_count=net.item_count, warm_count=net.warm_count, k=k)

@@ -130,9 +130,22 @@ def list_ndcg(
 
     As from `rank_users`, at a part of its cost.
     """
-    blocks = _scored(ranker, targets, histories, item_count, warm_count)
-    hits = torch.cat([_best(scores, row, item, ranker.name, k)[1].cpu() for scores, row, item in blocks])
+    hits = list_hits(ranker, targets, histories, item_count=item_count, warm_count=warm_count, depth=k)
     return metrics.ndcg_at_k(hits, targets.relevant_count.cpu(), k)
+
+
+def list_hits(
+    ranker: Ranker,
+    targets: Targets,
+    histories: Histories,
+    *,
+    item_count: int,
+    warm_count: int,
+    depth: int,
+) -> Tensor:
+    """(users, <= depth) bool on the CPU: which places of each user's list are relevant."""
+    blocks = _scored(ranker, targets, histories, item_count, warm_count)
+    return torch.cat([_best(scores, row, item, ranker.name, depth)[1].cpu() for scores, row, item in blocks])
 
 
 def _scored(
