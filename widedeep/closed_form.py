@@ -96,7 +96,8 @@ def fit_and_choose(
     """Fit both parts with what is best for each alone on the validation part.
 
     The best is by NDCG@100, whose maximum over several settings is less of an accident than that of NDCG@10. But
-    whether likes alone are read is decided by NDCG@10: on some data reading all is better far down the list, and worse at its top.
+    whether likes alone are read is decided by NDCG@10: on some data reading all is better far down the list and
+    worse at its top.
     """
     net.deep_share.fill_(0.0)
     mixed = bool((~histories.liked).any())
