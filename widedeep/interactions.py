@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from widedeep import validation
 from widedeep.errors import EmptyDataError, InvalidRowsError
@@ -51,16 +54,18 @@ class Interactions:
         return np.asarray(self.rating >= np.float32(threshold))
 
     def digest(self) -> str:
-        """SHA-256 of the rows in their order, as 64 hex digits; the same on every machine."""
+        """SHA-256 of the rows in their order, as 64 hex digits; the same on every machine. Taken once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         state = hashlib.sha256(f"interactions 1 {len(self)}\n".encode())
         for column in (self.user_id, self.item_id, self.rating, self.timestamp):
             if column is None:
                 state.update(b"none\n")
             elif column.dtype == object:
                 state.update(b"text\n")
-                encoded = [value.encode("utf-8", "surrogatepass") for value in column]
-                state.update(np.array([len(value) for value in encoded], dtype="<u4").tobytes())
-                state.update(b"".join(encoded))
+                _update_text(state, column)
             elif column.dtype.kind == "f":
                 state.update(b"float32\n")
                 _update(state, column, "<f4")
@@ -191,6 +196,20 @@ def distinct(ids: np.ndarray) -> np.ndarray:
 def _update(state: hashlib._Hash, column: np.ndarray, dtype: str) -> None:
     for start in range(0, len(column), BLOCK):
         state.update(np.ascontiguousarray(column[start : start + BLOCK], dtype=dtype).data)
+
+
+def _update_text(state: hashlib._Hash, column: np.ndarray) -> None:
+    """The length in bytes of each text, then all of the bytes, as UTF-8."""
+    try:
+        text = pa.array(column, pa.large_string())
+    except UnicodeEncodeError:  # halves of surrogate pairs, which Arrow does not take
+        encoded = [value.encode("utf-8", "surrogatepass") for value in column]
+        text = pa.array(encoded, pa.large_binary())
+    lengths = pc.binary_length(text).to_numpy()
+    _update(state, lengths, "<u4")
+    data = text.buffers()[2]
+    if data is not None:
+        state.update(memoryview(data)[: int(lengths.sum())])
 
 
 def pair_keys(user_id: np.ndarray, item_id: np.ndarray) -> np.ndarray:

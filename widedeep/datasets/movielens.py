@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from widedeep.datasets import cache
 from widedeep.datasets.releases import COLONS, CSV, TAB, Files, Layout, Release
 from widedeep.datasets.text import Source, read_csv
 from widedeep.datasets.titles import NO_GENRES, year_of
@@ -36,16 +37,25 @@ OCCUPATIONS_1M = (
 )  # fmt: skip
 
 
-def read(release: Release, files: Files, on_bad_rows: str = "error") -> Parts:
+def read(
+    release: Release,
+    files: Files,
+    on_bad_rows: str = "error",
+    tell: Callable[[str], None] = lambda _line: None,
+) -> Parts:
     """The interactions, the items listed, the users' attributes and the notes on what was repaired or is odd.
 
+    tell    gets a line if the parsed interactions could not be kept, see cache.columns
     Raises  DataNotFoundError: a file is missing, damaged or laid out differently;
             InvalidRowsError, EmptyDataError: see Interactions.from_frame
     """
     layout = release.layout
     ratings = files.get(layout.ratings)
     try:
-        interactions, notes = _ratings(ratings, release, on_bad_rows)
+        settings = {"delimiter": layout.delimiter, "names": list(layout.names), "on_bad_rows": on_bad_rows}
+        interactions, notes = cache.columns(
+            ratings, settings, lambda: _ratings(ratings, release, on_bad_rows), tell
+        )
         items = {TAB: _items_100k, COLONS: _items_colons, CSV: _items_csv}[layout](files.get(layout.items))
         users = pd.DataFrame({"user_id": np.empty(0, dtype=np.int64)})
         if layout.users in files.sources:
