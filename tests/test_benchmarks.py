@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from experiments.benchmarks import crosses, form, loading
+from experiments.benchmarks import crosses, form, loading, ready
+from widedeep.datasets import cache
 from widedeep.errors import ConfigError
 
 
@@ -108,18 +110,39 @@ def test_the_loading_benchmark_from_the_command_line(tmp_path: Path) -> None:
         "ours/pandas-c-checked .dat",
         "ours/pandas .csv",
         "ours/pandas-checked .csv",
+        "ours/pandas to training-ready",
+        "ours-cached/pandas to training-ready",
     }
     by_name = {(row["name"], row["metric"], row["unit"]): row["value"] for row in results["rows"]}
     costs = [by_name[name, "load .dat", "CPU s"] for name in ("ours", "pandas")]
     assert results["ratios"]["ours/pandas .dat"] == pytest.approx(costs[1] / costs[0])
+    assert by_name["ours", "text to training-ready", "GB at the peak"] > 0.05
+    assert by_name["pandas", "text to training-ready", "bytes a row at the peak"] > 0
+    assert "ours-cached parsed here, too" in done.stdout, "2000 rows are too few to be kept"
 
 
-def test_both_of_its_files_hold_the_same_rows(tmp_path: Path) -> None:
+def test_both_of_its_files_hold_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIDEDEEP_NO_CACHE", "1")
     loading.write_files(2000, tmp_path)
     one, other = loading.ours("ml-10m", tmp_path), loading.ours("ml-25m", tmp_path)
     assert one.digest == other.digest
     assert len(one.interactions) == 2000
     assert one.items.equals(other.items)
+
+
+def test_every_way_to_training_comes_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "SMALLEST", 1)
+    for name in ("WIDEDEEP_NO_CACHE", "WIDEDEEP_DATA_DIR"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+    loading.write_files(5000, tmp_path)
+    found = {name: way(tmp_path) for name, way in [*ready.WAYS.items(), ("again", ready.cached)]}
+    assert len(list((tmp_path / "cache/columns").iterdir())) == 1
+    encoded, histories = found["pandas"]
+    assert 3000 < len(encoded) < 5000
+    for one, other in found.values():
+        for ours, theirs in ((one, encoded), (other, histories)):
+            for column, expected in vars(theirs).items():
+                assert torch.equal(getattr(ours, column).to(expected.dtype), expected), column
 
 
 @pytest.mark.parametrize("flags", [[], ["--out", "x", "--rows", "5"], ["--out", "x", "--rows", "many"]])

@@ -197,7 +197,7 @@ def test_the_first_bad_value_may_come_late(tmp_path: Path) -> None:
         load(path)
     data = load(path, on_bad_rows="repair")
     assert len(data.interactions) == rows - 1
-    assert data.interactions.user_id.dtype == np.int64
+    assert data.interactions.user_id.dtype == np.int32
 
 
 def test_repair_counts_and_keeps_ids_whole(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_parquet(tmp_path: Path) -> None:
     rows = load(path).interactions
     assert rows.user_id.tolist() == ["a", "b", "a"]
     assert rows.item_id.tolist() == [1, 1, 2]
-    assert rows.item_id.dtype == np.int64
+    assert rows.item_id.dtype == np.int32
     assert rows.rating is not None
     assert rows.rating.tolist() == [4.0, 5.0, 3.0]
     assert rows.timestamp is not None
@@ -334,7 +334,7 @@ def test_bad_tables_are_named(tmp_path: Path) -> None:
     ]
     write(table, "item_id,title\n")
     data = load(ratings, item_table=str(table))
-    assert data.interactions.item_id.dtype == np.int64
+    assert data.interactions.item_id.dtype == np.int32
     assert data.notes == (f"{table} has its columns but no rows",)
     write(table, "item_id,title,title\n10,Ten,Zehn\n")
     with pytest.raises(DataNotFoundError, match="has 2 columns named 'title'"):

@@ -42,7 +42,7 @@ def test_a_release_is_read_wherever_it_lies(name: str, form: str, tmp_path: Path
     assert str(place) in data.source
     assert rows.user_id.tolist() == [1, 1, 2, 2]
     assert rows.item_id.tolist() == [10, 20, 10, 30]
-    assert rows.user_id.dtype == rows.item_id.dtype == np.int64
+    assert rows.user_id.dtype == rows.item_id.dtype == rows.timestamp.dtype == np.int32
     assert rows.rating is not None
     assert rows.rating.tolist() == ([5.0, 2.5, 3.5, 0.5] if name == "ml-10m" else [5.0, 3.0, 4.0, 1.0])
     assert rows.timestamp is not None

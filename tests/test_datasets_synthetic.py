@@ -21,7 +21,7 @@ def usual() -> Dataset:
 def test_shape_types_and_no_duplicates(usual: Dataset) -> None:
     rows = usual.interactions
     assert len(rows) == 60_000
-    assert rows.user_id.dtype == rows.item_id.dtype == np.int64
+    assert rows.user_id.dtype == rows.item_id.dtype == np.int32
     assert (rows.user_id.min(), rows.user_id.max()) == (1, 1000)
     assert rows.item_id.min() >= 1
     assert rows.item_id.max() <= 800

@@ -100,3 +100,20 @@ def test_rows_after_training_that_are_unknown_become_zero() -> None:
 def test_too_little() -> None:
     with pytest.raises(EmptyDataError, match="1 users"):
         FeatureProcessor.fit(interactions().take(np.array([0, 1])), items(), users(), 4.0)
+
+
+@pytest.mark.parametrize("apart", [1, 3, 10**6, 2**40])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_columns_of_numbers_are_looked_up_like_single_ones(apart: int, dtype: type) -> None:
+    ids = np.array([-7, -1, 0, 5, 90]) * apart
+    vocabulary = Vocabulary(ids)
+    limits = np.iinfo(dtype)
+    asked = {int(value) + step for value in ids for step in (-1, 0, 1, 2**32, 2**63)}
+    values = [
+        value for value in sorted(asked | {limits.min, limits.max}) if limits.min <= value <= limits.max
+    ]
+    place = {int(value): index for index, value in enumerate(ids, start=1)}
+    found = vocabulary.index_of(np.array(values, dtype=dtype))
+    assert found.dtype == np.int32
+    assert found.tolist() == [place.get(value, 0) for value in values]
+    assert vocabulary.index_of(np.array([], dtype=dtype)).tolist() == []

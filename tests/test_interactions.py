@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from widedeep.errors import DataNotFoundError, EmptyDataError, InvalidRowsError
-from widedeep.interactions import Interactions, concatenate, id_codes, pair_keys
+from widedeep.interactions import Interactions, concatenate, distinct, id_codes, narrow, pair_keys
 
 
 def frame(**columns: object) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def refused(data: pd.DataFrame, **options: object) -> str:
 def test_columns_keep_their_values_and_get_their_types() -> None:
     rows, repairs = Interactions.from_frame(frame())
     assert repairs == []
-    assert rows.user_id.dtype == np.int64
+    assert rows.user_id.dtype == np.int32
     assert rows.item_id.tolist() == [10, 20, 10, 30]
     assert rows.rating is not None
     assert rows.rating.dtype == np.float32
@@ -58,7 +58,8 @@ def test_columns_keep_their_values_and_get_their_types() -> None:
 def test_ids_keep_their_type(given: object, expected: list[object]) -> None:
     rows, _ = Interactions.from_frame(frame(user_id=given, item_id=[1, 2, 3, 4]))
     assert rows.user_id.tolist() == expected
-    assert rows.user_id.dtype in (np.int64, object)
+    whole = np.int64 if 2**60 + 1 in expected else np.int32
+    assert rows.user_id.dtype == (object if isinstance(expected[0], str) else whole)
 
 
 def test_ratings_and_times_are_optional() -> None:
@@ -250,3 +251,34 @@ def test_take_concatenate_and_frame_go_together() -> None:
     assert concatenate([without, without]).rating is None
     with pytest.raises(ValueError, match="only some of the parts"):
         concatenate([rows, without])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [5],
+        [3, -2, 3, 7, -2],
+        [-(2**31), 2**31 - 1],
+        [2**31, 0, 0],
+        [-(2**31) - 1, -(2**31) - 1],
+        [2**63 - 1, -(2**63), 0],
+    ],
+)
+def test_numbers_are_kept_narrow_and_their_distinct_values_and_codes_are_right(values: list[int]) -> None:
+    wide = np.array(values, dtype=np.int64)
+    fits = bool(values) and min(values) >= -(2**31) and max(values) < 2**31
+    column = narrow(wide)
+    assert column.dtype == (np.int32 if fits else np.int64)
+    assert column.tolist() == values
+    for same in (wide, column):
+        assert distinct(same).dtype == np.int64
+        assert distinct(same).tolist() == sorted(set(values))
+        codes, count = id_codes(same)
+        assert np.argsort(codes, kind="stable").tolist() == np.argsort(wide, kind="stable").tolist()
+        assert all(0 <= code < count for code in codes.tolist())
+        assert (codes[:, None] == codes).tolist() == (wide[:, None] == wide).tolist()
+
+
+def test_distinct_text() -> None:
+    assert distinct(np.array(["b", "a", "b", "", "á"], dtype=object)).tolist() == ["", "a", "b", "á"]

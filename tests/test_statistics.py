@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
+from widedeep import statistics
 from widedeep.histories import Encoded, Histories
 from widedeep.statistics import (
     GENRE_PRIOR,
@@ -130,3 +132,23 @@ def test_leaving_a_like_out_is_as_if_it_had_never_been() -> None:
     base = Baselines.of(rows(), shares)
     own = user_totals(Histories.from_encoded(liked, 5), shares, base)[liked.user_index.long()]
     torch.testing.assert_close(without_own(own, liked.item_index, shares, base), torch.zeros_like(own))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3000])
+@pytest.mark.parametrize("block", [1, 5, 100, 10_000])
+def test_the_blocks_are_whole_groups_and_of_no_matter(
+    count: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = torch.randint(0, 40, (count,), generator=torch.Generator().manual_seed(block)).sort().values
+    groups[count // 2 : count * 3 // 4] = 20
+    groups = groups.sort().values
+    blocks = list(statistics._Before(groups).blocks(block))
+    assert [row for start, end in blocks for row in range(start, end)] == list(range(count))
+    for start, _ in blocks[1:]:
+        assert groups[start] != groups[start - 1]
+    if count > 2:
+        train, shares = rows(count), genre_shares(GENRES)
+        base = Baselines.of(train, shares)
+        whole = ordered_statistics(train, shares, base)
+        monkeypatch.setattr(statistics, "BLOCK", block)
+        torch.testing.assert_close(ordered_statistics(train, shares, base), whole, rtol=0, atol=1e-6)

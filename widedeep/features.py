@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from widedeep import ordering
 from widedeep.errors import EmptyDataError
 from widedeep.histories import Encoded
-from widedeep.interactions import Interactions
+from widedeep.interactions import Interactions, distinct
 
 YEAR_SCALE = 20.0  # years that count as one unit of the year feature
 CATEGORY_LIMIT = 50  # values of a user attribute beyond the most frequent 50 share "other"
@@ -39,6 +40,8 @@ class Vocabulary:
         An id may come in its own type or as its text: on the wire every id is text.
         """
         values = ids if isinstance(ids, np.ndarray) else np.asarray(list(ids), dtype=object)
+        if values.dtype.kind == "i" and self._table is not None:
+            return self._looked_up(values, *self._table)
         if values.dtype.kind not in "iu" or not self.numeric:
             own = _own_number if self.numeric else str
             values = np.array([own(value) for value in values.tolist()], dtype=object)
@@ -46,6 +49,27 @@ class Vocabulary:
             pd.Index(values, dtype=self._index.dtype if not self.numeric else None)
         )
         return np.asarray(positions + 1, dtype=np.int32)
+
+    @cached_property
+    def _table(self) -> tuple[int, np.ndarray] | None:
+        """The smallest id, and the index of each id from there on; None where the ids lie too far apart."""
+        if not self.numeric or not len(self.ids):
+            return None
+        low, high = int(self.ids.min()), int(self.ids.max())
+        if high - low > 16 * len(self.ids) + ordering.BLOCK:
+            return None
+        table = np.zeros(high - low + 1, dtype=np.int32)
+        table[self.ids - low] = np.arange(1, len(self.ids) + 1)
+        return low, table
+
+    @staticmethod
+    def _looked_up(values: np.ndarray, low: int, table: np.ndarray) -> np.ndarray:
+        found = np.empty(len(values), dtype=np.int32)
+        for start in range(0, len(values), ordering.BLOCK):
+            places = values[start : start + ordering.BLOCK].astype(np.int64) - low
+            there = (places >= 0) & (places < len(table))
+            found[start : start + ordering.BLOCK] = table.take(places, mode="clip") * there
+        return found
 
     def find(self, value: Hashable | None) -> int:
         """The index of one id, 0 if it is unknown."""
@@ -138,8 +162,7 @@ class FeatureProcessor:
         users  columns user_id and any attributes: text is a category, numbers are standardised
         Raises EmptyDataError: fewer than two users or items
         """
-        warm = np.unique(train.item_id)
-        user_ids = np.unique(train.user_id)
+        warm, user_ids = distinct(train.item_id), distinct(train.user_id)
         for name, ids in (("users", user_ids), ("items", warm)):
             if len(ids) < 2:
                 raise EmptyDataError(
@@ -206,6 +229,7 @@ def _item_table(items: pd.DataFrame, table_ids: np.ndarray, vocabulary: Vocabula
     names = sorted({name for genres in genre_lists for name in genres})
     column = {name: position for position, name in enumerate(names)}
     genres_of = torch.zeros(count, len(names), dtype=torch.bool)
+    cells: list[tuple[int, int]] = []
     for row, title, genres, year in zip(
         index.tolist(), items["title"].tolist(), genre_lists, items["year"].tolist(), strict=True
     ):
@@ -213,8 +237,9 @@ def _item_table(items: pd.DataFrame, table_ids: np.ndarray, vocabulary: Vocabula
             continue
         titles[row] = str(title) or titles[row]
         years[row] = int(year)
-        for name in genres:
-            genres_of[row, column[name]] = True
+        cells += [(row, column[name]) for name in genres]
+    if cells:
+        genres_of[tuple(torch.tensor(cells).T)] = True
     return ItemTable(titles, names, genres_of, years)
 
 

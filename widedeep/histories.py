@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from widedeep import ordering
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -17,7 +19,7 @@ class Encoded:
     item_index  (rows,) int32, 0 = unknown
     rating      (rows,) float32, NaN where there is none
     liked       (rows,) bool
-    timestamp   (rows,) int64 seconds since 1970; the row's number where there is none
+    timestamp   (rows,) int32 or int64 seconds since 1970; the row's number where there is none
     """
 
     user_index: Tensor
@@ -92,12 +94,17 @@ class Histories:
         Unknown items and unknown users are left out. Order: timestamp, then item.
         user_count  rows to make: the vocabulary's size, the unknown included
         """
-        known = interactions.take((interactions.user_index > 0) & (interactions.item_index > 0))
-        order = torch.argsort(known.item_index, stable=True)
-        order = order[torch.argsort(known.timestamp[order], stable=True)]
-        order = order[torch.argsort(known.user_index[order], stable=True)]
-        counts = torch.bincount(known.user_index, minlength=user_count)
-        return cls(_offsets(counts), known.item_index[order], known.rating[order], known.liked[order])
+        known = (interactions.user_index > 0) & (interactions.item_index > 0)
+        rows = interactions if bool(known.all()) else interactions.take(known)
+        columns = (rows.user_index, rows.timestamp, rows.item_index)
+        users, times, items = (
+            column.cpu().numpy() for column in columns
+        )  # numpy's sort is the fastest there is
+        order, counts = (
+            torch.from_numpy(column).to(known.device)
+            for column in ordering.by_user(users, user_count, times, items)
+        )
+        return cls(_offsets(counts), rows.item_index[order], rows.rating[order], rows.liked[order])
 
     @classmethod
     def from_lists(

@@ -5,22 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from widedeep import validation
 from widedeep.errors import EmptyDataError, InvalidRowsError
+from widedeep.ordering import BLOCK
 
 
 @dataclass(frozen=True)
 class Interactions:
     """One row an interaction, in the order of the file.
 
-    user_id    (rows,) int64, or object array of str
-    item_id    (rows,) int64, or object array of str
+    user_id    (rows,) int32, int64 where those are too narrow, or object array of str
+    item_id    (rows,) likewise
     rating     (rows,) float32, or None where the data has no ratings
-    timestamp  (rows,) int64 seconds since 1970, or None where the data has no times
+    timestamp  (rows,) int32 or int64 seconds since 1970, or None where the data has no times
+
+    The columns may be mapped from a file, and so not be written to.
     """
 
     user_id: np.ndarray
@@ -33,11 +39,12 @@ class Interactions:
 
     def take(self, rows: np.ndarray) -> Interactions:
         """The rows that a mask (rows,) bool or an index (n,) selects."""
+        index = np.flatnonzero(rows) if rows.dtype == bool else rows  # once for all columns
         return Interactions(
-            self.user_id[rows],
-            self.item_id[rows],
-            None if self.rating is None else self.rating[rows],
-            None if self.timestamp is None else self.timestamp[rows],
+            self.user_id[index],
+            self.item_id[index],
+            None if self.rating is None else self.rating[index],
+            None if self.timestamp is None else self.timestamp[index],
         )
 
     def liked(self, threshold: float) -> np.ndarray:
@@ -47,16 +54,18 @@ class Interactions:
         return np.asarray(self.rating >= np.float32(threshold))
 
     def digest(self) -> str:
-        """SHA-256 of the rows in their order, as 64 hex digits; the same on every machine."""
+        """SHA-256 of the rows in their order, as 64 hex digits; the same on every machine. Taken once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         state = hashlib.sha256(f"interactions 1 {len(self)}\n".encode())
         for column in (self.user_id, self.item_id, self.rating, self.timestamp):
             if column is None:
                 state.update(b"none\n")
             elif column.dtype == object:
                 state.update(b"text\n")
-                encoded = [value.encode("utf-8", "surrogatepass") for value in column]
-                state.update(np.array([len(value) for value in encoded], dtype="<u4").tobytes())
-                state.update(b"".join(encoded))
+                _update_text(state, column)
             elif column.dtype.kind == "f":
                 state.update(b"float32\n")
                 _update(state, column, "<f4")
@@ -91,7 +100,7 @@ class Interactions:
     ) -> tuple[Interactions, list[str]]:
         """Check a frame's rows and turn them into Interactions.
 
-        Ids: integers stay int64, everything else becomes str. Times: seconds since 1970, or ISO 8601 dates.
+        Ids: integers stay integers, everything else becomes str. Times: seconds since 1970, or ISO 8601 dates.
         rating_col, timestamp_col  "auto": 'rating' and 'timestamp' where there are such columns; None, "" or
                      "none": not read
         on_bad_rows  error: raise; repair: drop them, and of duplicates all but the latest (or last)
@@ -111,10 +120,12 @@ class Interactions:
 
         call = place or (lambda row: f"line {row + first_line}")
         bad: list[validation.BadRows] = []
-        user_id = validation.ids(frame[user_col], user_col, bad, whole_only=whole_ids)
-        item_id = validation.ids(frame[item_col], item_col, bad, whole_only=whole_ids)
+        user_id = narrow(validation.ids(frame[user_col], user_col, bad, whole_only=whole_ids))
+        item_id = narrow(validation.ids(frame[item_col], item_col, bad, whole_only=whole_ids))
         rating = None if rating_col is None else validation.ratings(frame[rating_col], bad)
-        timestamp = None if timestamp_col is None else validation.timestamps(frame[timestamp_col], bad)
+        timestamp = (
+            None if timestamp_col is None else narrow(validation.timestamps(frame[timestamp_col], bad))
+        )
         rows = cls(user_id, item_id, rating, timestamp)
         if bad or _has_duplicates(user_id, item_id):
             keep = np.ones(len(rows), dtype=bool)
@@ -149,26 +160,56 @@ def concatenate(parts: Sequence[Interactions]) -> Interactions:
     )
 
 
+def narrow(column: np.ndarray) -> np.ndarray:
+    """Integers as int32 where it holds them all; everything else as it is."""
+    if column.dtype.kind != "i" or column.dtype.itemsize <= 4 or not len(column):
+        return column
+    return column.astype(np.int32) if column.min() >= -(2**31) and column.max() < 2**31 else column
+
+
 def id_codes(ids: np.ndarray) -> tuple[np.ndarray, int]:
     """Ids as integers of the same order, smallest 0, and one more than the largest of them.
 
     Numbers are only shifted, so gaps stay; text is numbered in its sorted order.
     """
-    if ids.dtype == object:
-        codes, uniques = pd.factorize(ids, sort=True)
-        return codes.astype(np.int64, copy=False), len(uniques)
     if not len(ids):
-        return ids.astype(np.int64), 0
-    low, high = int(ids.min()), int(ids.max())
+        return np.empty(0, dtype=np.int64), 0
+    low, high = (0, 2**62) if ids.dtype == object else (int(ids.min()), int(ids.max()))
     if high - low >= 2**62:
         codes, uniques = pd.factorize(ids, sort=True)
         return codes.astype(np.int64, copy=False), len(uniques)
-    return ids.astype(np.int64, copy=False) - low, high - low + 1
+    return np.subtract(ids, low, dtype=ids.dtype if high - low < 2**31 else np.int64), high - low + 1
 
 
-def _update(state: hashlib._Hash, column: np.ndarray, dtype: str, block: int = 1 << 18) -> None:
-    for start in range(0, len(column), block):
-        state.update(np.ascontiguousarray(column[start : start + block], dtype=dtype).data)
+def distinct(ids: np.ndarray) -> np.ndarray:
+    """The ids that occur, in rising order: int64, or object array of str."""
+    if ids.dtype == object or not len(ids):
+        return np.sort(pd.unique(ids))
+    low, high = int(ids.min()), int(ids.max())
+    if high - low > 4 * len(ids) + BLOCK:  # ids with wide gaps
+        return np.unique(ids).astype(np.int64)
+    there = np.zeros(high - low + 1, dtype=bool)
+    there[id_codes(ids)[0]] = True
+    return np.flatnonzero(there) + low
+
+
+def _update(state: hashlib._Hash, column: np.ndarray, dtype: str) -> None:
+    for start in range(0, len(column), BLOCK):
+        state.update(np.ascontiguousarray(column[start : start + BLOCK], dtype=dtype).data)
+
+
+def _update_text(state: hashlib._Hash, column: np.ndarray) -> None:
+    """The length in bytes of each text, then all of the bytes, as UTF-8."""
+    try:
+        text = pa.array(column, pa.large_string())
+    except UnicodeEncodeError:  # halves of surrogate pairs, which Arrow does not take
+        encoded = [value.encode("utf-8", "surrogatepass") for value in column]
+        text = pa.array(encoded, pa.large_binary())
+    lengths = pc.binary_length(text).to_numpy()
+    _update(state, lengths, "<u4")
+    data = text.buffers()[2]
+    if data is not None:
+        state.update(memoryview(data)[: int(lengths.sum())])
 
 
 def pair_keys(user_id: np.ndarray, item_id: np.ndarray) -> np.ndarray:
@@ -178,22 +219,26 @@ def pair_keys(user_id: np.ndarray, item_id: np.ndarray) -> np.ndarray:
     if user_count * item_count >= 2**63:  # gaps too wide: number the ids without them
         users = np.unique(users, return_inverse=True)[1]
         items, item_count = np.unique(items, return_inverse=True)[1], len(items)
-    return np.asarray(users * item_count + items)
+    keys = users.astype(np.int64)
+    keys *= item_count
+    keys += items
+    return keys
 
 
 def _has_duplicates(user_id: np.ndarray, item_id: np.ndarray) -> bool:
     if _sorted_pairs(user_id, item_id):
         return False
-    keys = np.sort(pair_keys(user_id, item_id))
+    keys = pair_keys(user_id, item_id)
+    keys.sort()
     return bool((keys[1:] == keys[:-1]).any())
 
 
-def _sorted_pairs(user_id: np.ndarray, item_id: np.ndarray, block: int = 1 << 18) -> bool:
-    """Whether the rows rise strictly by user and item, as most files do; by blocks, for the cache's sake."""
+def _sorted_pairs(user_id: np.ndarray, item_id: np.ndarray) -> bool:
+    """Whether the rows rise strictly by user and item, as most files do."""
     if user_id.dtype == object or item_id.dtype == object:
         return False
-    for start in range(0, len(user_id) - 1, block):
-        users, items = user_id[start : start + block + 1], item_id[start : start + block + 1]
+    for start in range(0, len(user_id) - 1, BLOCK):
+        users, items = user_id[start : start + BLOCK + 1], item_id[start : start + BLOCK + 1]
         rising = (users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (items[1:] > items[:-1]))
         if not rising.all():
             return False

@@ -6,16 +6,17 @@ the settings alone; of rows with equal times the one with the smaller item id is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from widedeep import ordering
 from widedeep.config import DataConfig
 from widedeep.errors import ConfigError, EmptyDataError
 from widedeep.interactions import Interactions, id_codes
 
-Cut = Callable[[Interactions, float, int], np.ndarray]  # -> (rows,) bool, the rows to withhold
+Rule = Callable[[np.ndarray], np.ndarray]  # rows of each user -> how many of them to withhold
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,44 @@ def split(interactions: Interactions, config: DataConfig) -> Split:
         )
     inner = _validation_method(method, timed)
 
-    test, rest = interactions.take(np.arange(0)), interactions
+    in_test, in_validation = _withheld(interactions, method, inner, config)
+    test = interactions.take(in_test)
     if method != "none":
-        withheld = _CUTS[method](interactions, config.test_fraction, config.data_seed)
-        test, rest = interactions.take(withheld), interactions.take(~withheld)
-        _check_left(rest, f"the test cut (split={method})", config)
+        _check_left(interactions, ~in_test, f"the test cut (split={method})", config)
         _check_test(test, method, config)
-    withheld = _CUTS[inner](rest, config.validation_fraction, config.data_seed + 1)
-    validation, train = rest.take(withheld), rest.take(~withheld)
-    _check_left(train, f"the validation cut ({inner})", config)
+    in_train = ~(in_test | in_validation)
+    _check_left(interactions, in_train, f"the validation cut ({inner})", config)
+    train, validation = interactions.take(in_train), interactions.take(in_validation)
     description = _describe(method, inner, timed, (train, validation, test), config)
     return Split(train, validation, test, method, description)
+
+
+def _withheld(
+    rows: Interactions, method: str, inner: str, config: DataConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows,) bool twice: the test by `method`, and of what it leaves the validation by `inner`."""
+    if method == inner and method in _PER_USER:  # one sort for both
+        rule = _PER_USER[method]
+        test, validation = _last_of_users(
+            rows,
+            [
+                lambda sizes: rule(sizes, config.test_fraction),
+                lambda sizes: rule(sizes, config.validation_fraction),
+            ],
+        )
+        return test, validation
+    test = np.zeros(len(rows), dtype=bool)
+    if method != "none":
+        test = _cut(rows, method, config.test_fraction, config.data_seed)
+    left = np.flatnonzero(~test)
+    chosen = _cut(rows.take(left), inner, config.validation_fraction, config.data_seed + 1)
+    return test, _mask(len(rows), left[chosen])
+
+
+def _cut(rows: Interactions, method: str, fraction: float, seed: int) -> np.ndarray:
+    if method in _PER_USER:
+        return _last_of_users(rows, [lambda sizes: _PER_USER[method](sizes, fraction)])[0]
+    return _time(rows, fraction) if method == "time" else _random(rows, fraction, seed)
 
 
 def _validation_method(method: str, timed: bool) -> str:
@@ -73,54 +101,29 @@ def _validation_method(method: str, timed: bool) -> str:
     return "user-time" if method == "time" else method
 
 
-def _last_of_users(rows: Interactions, counts: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The last counts(n) rows of each user with n rows, at most n - 1 of them."""
+def _last_of_users(rows: Interactions, rules: Sequence[Rule]) -> list[np.ndarray]:
+    """One mask (rows,) bool for each rule: the last rule(n) of each user's n rows that the rules before it left.
+
+    One row at least stays in the end.
+    """
     users, user_count = id_codes(rows.user_id)
     if user_count > 4 * len(rows):  # ids with wide gaps
         users, user_count = np.unique(users, return_inverse=True)[1], len(rows)
-    if rows.timestamp is None:
-        order = np.argsort(users, kind="stable")
-    else:
-        order = _order((users, user_count), id_codes(rows.timestamp), id_codes(rows.item_id))
-    sizes = np.bincount(users, minlength=user_count)
-    taken = np.minimum(counts(sizes), np.maximum(sizes - 1, 0))
+    order, sizes = ordering.by_user(users, user_count, rows.timestamp, id_codes(rows.item_id)[0])
     ends = np.cumsum(sizes)
-    places = np.repeat(ends - np.cumsum(taken), taken) + np.arange(int(taken.sum()))
-    return _mask(len(rows), order[places])
+    masks = []
+    for rule in rules:
+        taken = np.minimum(rule(sizes), np.maximum(sizes - 1, 0))
+        places = np.repeat(ends - np.cumsum(taken), taken) + np.arange(int(taken.sum()))
+        masks.append(_mask(len(rows), order[places]))
+        ends, sizes = ends - taken, sizes - taken
+    return masks
 
 
-def _order(*columns: tuple[np.ndarray, int]) -> np.ndarray:
-    """The order of the rows by several (codes from 0, their number), the first being the weightiest.
-
-    As many as fit go into one integer, whose sort is several times faster than np.lexsort.
-    """
-    key, size = columns[0]
-    packed = 1
-    while packed < len(columns) and size * columns[packed][1] < 2**63:
-        codes, count = columns[packed]
-        key, size, packed = key * count + codes, size * count, packed + 1
-    order = np.argsort(key)
-    if packed == len(columns):
-        return order
-    key = key[order]
-    same = np.r_[False, key[1:] == key[:-1]]
-    tied = np.flatnonzero(same | np.r_[same[1:], False])
-    rest = [codes[order[tied]] for codes, _ in columns[packed:]]
-    order[tied] = order[tied[np.lexsort((*rest[::-1], key[tied]))]]
-    return order
-
-
-def _user_time(rows: Interactions, fraction: float, _seed: int) -> np.ndarray:
-    return _last_of_users(rows, lambda sizes: _share(sizes, fraction))
-
-
-def _leave_last_out(rows: Interactions, _fraction: float, _seed: int) -> np.ndarray:
-    return _last_of_users(rows, lambda sizes: np.minimum(sizes, 1))
-
-
-def _time(rows: Interactions, fraction: float, _seed: int) -> np.ndarray:
+def _time(rows: Interactions, fraction: float) -> np.ndarray:
     assert rows.timestamp is not None  # split() has refused it before
-    order = _order(id_codes(rows.timestamp), id_codes(rows.item_id), id_codes(rows.user_id))
+    columns = (rows.timestamp, rows.item_id, rows.user_id)
+    order = ordering.stable_order(*(id_codes(column)[0] for column in columns))
     return _mask(len(rows), order[len(rows) - int(_share(np.array(len(rows)), fraction)) :])
 
 
@@ -129,17 +132,15 @@ def _random(rows: Interactions, fraction: float, seed: int) -> np.ndarray:
     return _mask(len(rows), order[: int(_share(np.array(len(rows)), fraction))])
 
 
-_CUTS: dict[str, Cut] = {
-    "user-time": _user_time,
-    "time": _time,
-    "leave-last-out": _leave_last_out,
-    "random": _random,
-}
-
-
 def _share(sizes: np.ndarray, fraction: float) -> np.ndarray:
     """ceil(fraction * sizes); 0.28 * 25 is 7 although its floating point product is a hair above."""
     return np.ceil(sizes * fraction - 1e-9).astype(np.int64)
+
+
+_PER_USER: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "user-time": _share,
+    "leave-last-out": lambda sizes, _fraction: np.minimum(sizes, 1),
+}
 
 
 def _mask(size: int, rows: np.ndarray) -> np.ndarray:
@@ -148,14 +149,14 @@ def _mask(size: int, rows: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _check_left(left: Interactions, step: str, config: DataConfig) -> None:
-    if not len(left):
+def _check_left(rows: Interactions, left: np.ndarray, step: str, config: DataConfig) -> None:
+    if not left.any():
         raise EmptyDataError(
             f"After {step} no rows are left to train on. Lower the fractions, or use more data."
         )
-    if not left.liked(config.like_threshold).any():
+    if not (rows.liked(config.like_threshold) & left).any():
         raise EmptyDataError(
-            f"After {step} none of the {len(left):,} rows left to train on is liked (rating >= "
+            f"After {step} none of the {int(left.sum()):,} rows left to train on is liked (rating >= "
             f"{config.like_threshold:g}). Lower --like-threshold, or use more data."
         )
 

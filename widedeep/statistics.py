@@ -7,15 +7,20 @@ later ones: a mean that holds the row's own label gives the label away (Prokhore
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from widedeep import ordering
 from widedeep.histories import Encoded, Histories
 
 PRIOR = 5.0  # interactions that the overall mean counts for in a mean
 GENRE_PRIOR = 2.0  # the same in a mean over one genre
+BLOCK = 1 << 14  # rows x genres that are worked on at once, so that they stay in the cache
 USER_COLUMNS = 5  # log count, like rate, mean rating, likes and share of the history in the item's genres
 ITEM_COLUMNS = 3  # log count, like rate, mean rating
 
@@ -108,8 +113,7 @@ def ordered_statistics(train: Encoded, shares: Tensor, base: Baselines) -> Tenso
     """(rows, USER_COLUMNS + ITEM_COLUMNS) for the training rows, each from what came before it."""
     columns = []
     for key in (train.user_index, train.item_index):
-        order = torch.argsort(train.timestamp, stable=True)
-        order = order[torch.argsort(key[order], stable=True)]
+        order = _by_time(key, train.timestamp)
         before = _Before(key[order].long())
         rated = ~train.rating[order].isnan()
         totals = [
@@ -125,16 +129,33 @@ def ordered_statistics(train: Encoded, shares: Tensor, base: Baselines) -> Tenso
     return torch.cat(columns, 1)
 
 
+def _by_time(key: Tensor, timestamp: Tensor) -> Tensor:
+    """(rows,) int64: the rows by key, then time; equal ones in the order that they come in."""
+    keys, times = key.cpu().numpy(), timestamp.cpu().numpy()
+    same = np.zeros(len(keys), dtype=np.uint8)
+    order, _ = ordering.by_user(keys, int(keys.max(initial=0)) + 1, times, same)
+    return torch.from_numpy(order).to(key.device)
+
+
 def _genres_before(before: _Before, train: Encoded, order: Tensor, shares: Tensor, base: Baselines) -> Tensor:
-    residual = train.liked[order].double() - base.like_rate
-    items = train.item_index[order].long()
-    affinity, exposure = torch.zeros(2, len(order), device=shares.device)
-    for genre in range(shares.shape[1]):  # one genre at a time: rows x genres would not fit for 100M rows
-        share = shares[items, genre]
-        entries = before(share.double())
-        affinity += share * before(residual * share) / (entries + GENRE_PRIOR)
-        exposure += share * (entries - before.count * base.genre_rates[genre]) / (before.count + PRIOR)
-    return torch.stack([affinity, exposure], 1)
+    """(rows, 2) for the rows in their order: by blocks of whole users, as rows x genres would not fit for 100M rows."""
+    found = torch.empty(len(order), 2, device=shares.device)
+    by_genre, rates = shares.T.contiguous(), base.genre_rates[:, None]
+    for start, end in before.blocks(BLOCK):
+        rows = order[start:end]
+        share = by_genre.index_select(1, train.item_index[rows])
+        first, count = before.first[start:end] - start, before.count[start:end]
+        entries = _sums_before(share.double(), first)
+        likes = _sums_before((train.liked[rows].double() - base.like_rate) * share, first)
+        found[start:end, 0] = (share * likes / (entries + GENRE_PRIOR)).sum(0)
+        found[start:end, 1] = (share * (entries - count * rates) / (count + PRIOR)).sum(0)
+    return found
+
+
+def _sums_before(values: Tensor, first: Tensor) -> Tensor:
+    """float32 sums along the last dimension, from the position `first` of each value's group up to before it."""
+    total = values.cumsum(-1) - values
+    return (total - total.index_select(-1, first)).float()
 
 
 class _Before:
@@ -148,8 +169,15 @@ class _Before:
         self.count = (positions - self.first).float()
 
     def __call__(self, values: Tensor) -> Tensor:
-        total = values.cumsum(0) - values
-        return (total - total[self.first]).float()
+        return _sums_before(values, self.first)
+
+    def blocks(self, size: int) -> Iterator[tuple[int, int]]:
+        """(start, end) of consecutive rows: whole groups, of about `size` rows together where they are small."""
+        starts = (self.count == 0).nonzero().flatten()
+        wanted = torch.arange(0, len(self.first), size, device=starts.device)
+        chosen = torch.searchsorted(starts, wanted).unique_consecutive()  # type: ignore[no-untyped-call]
+        edges = [*starts[chosen[chosen < len(starts)]].tolist(), len(self.first)]
+        return itertools.pairwise(edges)
 
 
 def _means(totals: Tensor, base: Baselines) -> Tensor:

@@ -96,7 +96,7 @@ def require_columns(
 
 
 def ids(column: pd.Series, name: str, bad: list[BadRows], *, whole_only: bool = False) -> np.ndarray:
-    """Ids as int64 or str; the rows without one, or with `whole_only` without a whole number, are added to `bad`."""
+    """Ids as integers or str; the rows without one, or with `whole_only` without a whole number, are added to `bad`."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     missing = column.isna().to_numpy()
@@ -106,7 +106,7 @@ def ids(column: pd.Series, name: str, bad: list[BadRows], *, whole_only: bool = 
     elif pd.api.types.is_integer_dtype(column.dtype) or kind == "integer":
         filled = column.fillna(0) if missing.any() else column
         values = filled.to_numpy()
-        if values.dtype != np.int64:
+        if values.dtype not in (np.int32, np.int64):
             fits = int(filled.max()) < 2**63 and int(filled.min()) >= -(2**63)
             values = values.astype(np.int64) if fits else np.array([str(v) for v in values], dtype=object)
     elif pd.api.types.is_float_dtype(column.dtype):
@@ -165,7 +165,8 @@ def timestamps(column: pd.Series, bad: list[BadRows]) -> np.ndarray:
         values = column.to_numpy()
         if values.dtype == np.uint64:
             values = np.minimum(values, 2**62)
-        values = values.astype(np.int64, copy=False)
+        if values.dtype != np.int32:
+            values = values.astype(np.int64, copy=False)
         counted = known = np.ones(len(values), dtype=bool)
     elif pd.api.types.is_datetime64_any_dtype(column.dtype):
         values, known = _seconds(column)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from widedeep.config import DataConfig
 from widedeep.datasets import download, files, movielens, synthetic
+from widedeep.datasets.cache import cache_dir
 from widedeep.datasets.releases import DATASETS, Files, Release, find, require
 from widedeep.datasets.synthetic import Truth
 from widedeep.datasets.titles import item_frame
@@ -54,15 +55,6 @@ class Dataset:
     truth: Truth | None = None
 
 
-def cache_dir() -> Path:
-    """Where releases are kept: $WIDEDEEP_DATA_DIR, else $XDG_CACHE_HOME/widedeep, else ~/.cache/widedeep."""
-    own = os.environ.get("WIDEDEEP_DATA_DIR")
-    if own:
-        return Path(os.path.expanduser(own))
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(cache)) / "widedeep"
-
-
 def load(
     config: DataConfig,
     progress: Callable[[str], None] = lambda _line: None,
@@ -70,7 +62,7 @@ def load(
 ) -> Dataset:
     """Load config.dataset; auto is MovieLens latest-small if at hand or fetched at once, else synthetic.
 
-    progress  gets a line now and then while something is fetched
+    progress  gets a line now and then while something is fetched, and if parsed columns could not be kept
     base_url  where the archives of the releases are fetched from
     Raises    ConfigError: no such data set; DataNotFoundError, InvalidRowsError, DownloadError: it cannot be
               read or fetched; EmptyDataError: fewer than two users or two items
@@ -80,13 +72,14 @@ def load(
     if config.dataset == "synthetic":
         return _synthetic(config, ())
     if config.dataset == "files":
-        interactions, items, users, notes = files.read(config)
+        interactions, items, users, notes = files.read(config, progress)
         return _checked("files", interactions, items, users, config.ratings, notes)
     if config.dataset not in DATASETS:
         known = ", ".join(("auto", *DATASETS, "files", "synthetic"))
         raise ConfigError(f"There is no data set {config.dataset!r}. There is: {known}.")
     release = DATASETS[config.dataset]
-    return _release(release, config, _at_hand(release, config) or _fetched(release, progress, base_url))
+    there = _at_hand(release, config) or _fetched(release, progress, base_url)
+    return _release(release, config, there, progress)
 
 
 def _auto(config: DataConfig, progress: Callable[[str], None], base_url: str) -> Dataset:
@@ -102,7 +95,7 @@ def _auto(config: DataConfig, progress: Callable[[str], None], base_url: str) ->
                 f"For real data name it with --dataset {AUTO} --data-dir PATH."
             )
             return _synthetic(config, (note,))
-    return _release(release, config, there)
+    return _release(release, config, there, progress)
 
 
 def _at_hand(release: Release, config: DataConfig) -> Files | None:
@@ -122,8 +115,8 @@ def _fetched(
     return require(release, download.fetch(release, cache_dir(), progress, base_url, timeout, at_most))
 
 
-def _release(release: Release, config: DataConfig, there: Files) -> Dataset:
-    interactions, items, users, notes = movielens.read(release, there, config.on_bad_rows)
+def _release(release: Release, config: DataConfig, there: Files, progress: Callable[[str], None]) -> Dataset:
+    interactions, items, users, notes = movielens.read(release, there, config.on_bad_rows, progress)
     return _checked(release.name, interactions, items, users, str(there.path), notes)
 
 

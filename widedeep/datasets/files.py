@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from widedeep.config import DataConfig
+from widedeep.datasets import cache
 from widedeep.datasets.text import Table, read_csv, source_of, to_frame
 from widedeep.datasets.titles import NO_GENRES, words, year_of, years_in
 from widedeep.errors import ConfigError, DataNotFoundError, InvalidRowsError
@@ -37,15 +38,19 @@ PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the index
 Parts = tuple[Interactions, pd.DataFrame, pd.DataFrame, list[str]]
 
 
-def read(config: DataConfig) -> Parts:
+def read(config: DataConfig, tell: Callable[[str], None] = lambda _line: None) -> Parts:
     """The interactions, the items, the users and the notes on what was repaired.
 
+    tell    gets a line if the parsed interactions could not be kept, see cache.columns
     Raises  ConfigError: no ratings file named; DataNotFoundError, InvalidRowsError, EmptyDataError: see
             Interactions.from_frame
     """
     if not config.ratings:
         raise ConfigError("dataset=files needs the interactions' file: name it with --ratings PATH.")
-    interactions, notes = _interactions(config)
+    names = ("ratings", "user_col", "item_col", "rating_col", "timestamp_col", "on_bad_rows")
+    source = source_of(Path(os.path.expanduser(config.ratings)))
+    settings = {name: getattr(config, name) for name in names}
+    interactions, notes = cache.columns(source, settings, lambda: _interactions(config), tell)
     items, users = (
         pd.DataFrame({"item_id": interactions.item_id[:0]}),
         pd.DataFrame({"user_id": interactions.user_id[:0]}),

@@ -177,7 +177,7 @@ def require(release: Release, place: Path) -> Files:
 
 
 def _lazy(path: Path) -> Source:
-    return Source(str(path), lambda: source_of(path).open())
+    return Source(str(path), lambda: source_of(path).open(), path)
 
 
 def _in_archive(path: Path, names: list[str]) -> Files:
@@ -205,4 +205,4 @@ def _member(path: Path, member: str) -> Source:
         except RuntimeError as error:  # it wants a password, or is packed in a way that zipfile does not know
             raise DataNotFoundError(f"{path} cannot be unpacked: {error}. Fetch it again.") from error
 
-    return Source(f"{path}/{member}", open_member)
+    return Source(f"{path}/{member}", open_member, path)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from widedeep.errors import ConfigError
-from widedeep.interactions import Interactions
+from widedeep.interactions import Interactions, narrow
 
 TASTES = 10  # dimensions of taste
 SHARPNESS = 1.7  # how strongly taste decides what a user comes to
@@ -114,7 +114,7 @@ def generate(
         place = np.repeat(starts[chosen] - np.cumsum(sizes) + sizes, sizes) + np.arange(int(sizes.sum()))
         item[place] = index
     rating = _ratings(truth, user, item, rng)
-    rows = Interactions(user + 1, item + 1, rating, _times(counts, rng))
+    rows = Interactions(narrow(user + 1), narrow(item + 1), rating, narrow(_times(counts, rng)))
     pairs = user * items + item
     order = np.argsort(pairs)
     assert (np.diff(pairs[order]) > 0).all(), "a user was given the same item twice"

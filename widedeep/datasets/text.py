@@ -29,10 +29,12 @@ class Source:
 
     name  what messages call it
     open  gives its bytes from the start, each time it is called
+    path  the file on disk that it is, or that it is packed in; None: there is none
     """
 
     name: str
     open: Callable[[], IO[bytes]]
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def source_of(path: Path) -> Source:
     except OSError as error:
         raise DataNotFoundError(f"{path} cannot be read: {error.strerror}.") from error
     if path.suffix in (".gz", ".bz2", ".zst"):
-        return Source(str(path), lambda: pa.input_stream(str(path), compression="detect"))
-    return Source(str(path), lambda: path.open("rb"))
+        return Source(str(path), lambda: pa.input_stream(str(path), compression="detect"), path)
+    return Source(str(path), lambda: path.open("rb"), path)
 
 
 def read_csv(
