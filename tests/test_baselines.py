@@ -191,6 +191,7 @@ def test_blocks_change_nothing(kind, monkeypatch):
     rows = torch.arange(len(train))
     whole = kind().fit(train, ITEMS + 1).rank_scores(rows, train)
     monkeypatch.setattr(item_knn, "BLOCK_ENTRIES", 3 * (ITEMS + 1))
+    monkeypatch.setattr(item_knn, "TILE", 5)
     monkeypatch.setattr(factors, "BLOCK_ENTRIES", 1)
     assert torch.allclose(kind().fit(train, ITEMS + 1).rank_scores(rows, train), whole, atol=1e-6)
 

@@ -193,6 +193,7 @@ def _by_hand(world: World, table: torch.Tensor) -> pd.DataFrame:
 def test_the_report_is_what_plain_python_finds(levels, block, monkeypatch):
     world = _world()
     monkeypatch.setattr("widedeep.rankings.BLOCK_SCORES", block * world.item_count)
+    monkeypatch.setattr("widedeep.rankings.CACHED_SCORES", 3 * world.item_count)
     ranker = FixedScores(world, levels)
     report = world.evaluate(ranker)
     expected = _by_hand(world, ranker.table)

@@ -12,6 +12,7 @@ from torch.nn.functional import embedding_bag
 
 from widedeep.baselines.base import item_counts, liked_options, used
 from widedeep.histories import Histories
+from widedeep.wide import TILE
 
 BLOCK_ENTRIES = 2**24  # of float32: 64 MB held at once
 POPULARITY_WEIGHT = 1e-6  # orders the items without a neighbour in the history, and moves no other
@@ -55,10 +56,14 @@ class ItemKNN:
 
     def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:  # noqa: ARG002
         entries = used(histories, self.liked_only)
-        by_item = entries.multi_hot(len(self.index)).T.contiguous()
-        # A row is the weighted sum of its neighbours' rows: a sparse product that needs no sparse tensor.
-        scores = embedding_bag(self.index, by_item, per_sample_weights=self.weight, mode="sum")
-        return scores.T + self.popularity
+        scores = self.popularity.repeat(len(entries), 1)
+        for start in range(0, len(entries), TILE):
+            rows = torch.arange(start, min(start + TILE, len(entries)), device=scores.device)
+            by_item = entries.take(rows).multi_hot(len(self.index)).T.contiguous()
+            # A row is the weighted sum of its neighbours' rows: a sparse product that needs no sparse tensor.
+            found = embedding_bag(self.index, by_item, per_sample_weights=self.weight, mode="sum")
+            scores[start : start + TILE] += found.T
+        return scores
 
     @classmethod
     def grid(
