@@ -67,6 +67,19 @@ def test_many_histories_score_like_each_alone(
     assert not together[:, [0, items // 2]].any()
 
 
+@pytest.mark.parametrize("items", [5, 40])
+def test_rows_of_the_gram_matrix(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crossed_module, "TILE", 7)
+    histories, dense = random_histories(60, items, 0.3)
+    weight = torch.rand(60)
+    found = list(crossed_module.gram_rows(histories, items, weight))
+    assert [start for start, _ in found] == list(range(0, items, 7))
+    expected = dense.T @ (weight.double()[:, None] * dense)
+    torch.testing.assert_close(
+        torch.cat([rows for _, rows in found]).double(), expected, atol=1e-5, rtol=1e-5
+    )
+
+
 def test_other_weights_are_tiled_anew() -> None:
     histories, _ = random_histories(300, 40, 0.3)
     one, other = ItemWeights.fit(histories, 40, 5.0), ItemWeights.fit(histories, 40, 50.0)

@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from widedeep.crossed import Crossed
+from widedeep.crossed import TILE, Crossed
 from widedeep.histories import Histories
 
 NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
-TILE = 96  # columns that embedding_bag sums in one pass over the entries on a CPU with AVX2
 
 
 class ItemWeights(nn.Module):
