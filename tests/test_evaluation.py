@@ -292,7 +292,9 @@ def test_lists_end_where_the_candidates_do():
     assert not found.hits[found.top == 0].any()
 
 
-def test_like_metrics_are_those_of_scikit_learn():
+@pytest.mark.parametrize("block", [50, 2**17])
+def test_like_metrics_are_those_of_scikit_learn(block, monkeypatch):
+    monkeypatch.setattr("widedeep.evaluation.BLOCK_ROWS", block)
     world = _world(users=200)
     model = Tabled(world)
     report = world.evaluate(FixedScores(world), like_model=model, bootstrap=200)

@@ -90,10 +90,10 @@ def test_a_cold_item_has_no_embedding_of_its_own(trained: Recommender) -> None:
     net = trained.net
     cold = net.warm_count + 1
     users, items = torch.tensor([1]), torch.tensor([cold])
-    before = net.like_logits(users, items, users, trained.histories)
+    before = net.like_logits(users, items, users, net.totals(trained.histories))
     kept = net.like.item.weight.data[cold].clone()
     net.like.item.weight.data[cold] += 100
-    assert torch.equal(net.like_logits(users, items, users, trained.histories), before)
+    assert torch.equal(net.like_logits(users, items, users, net.totals(trained.histories)), before)
     net.like.item.weight.data[cold] = kept
 
 
@@ -104,11 +104,13 @@ def test_user_attributes_reach_both_heads(trained: Recommender) -> None:
     one = torch.tensor([1])
     history = trained.histories.take(one)
     ranking = net.rank_scores(one, history)
-    likes = net.like_logits(one, torch.tensor([3]), torch.tensor([0]), history)
+    likes = net.like_logits(one, torch.tensor([3]), torch.tensor([0]), net.totals(history))
     kept = net.user_features.clone()
     net.user_features[1] += 3.0
     assert not torch.equal(net.rank_scores(one, history), ranking)
-    assert not torch.equal(net.like_logits(one, torch.tensor([3]), torch.tensor([0]), history), likes)
+    assert not torch.equal(
+        net.like_logits(one, torch.tensor([3]), torch.tensor([0]), net.totals(history)), likes
+    )
     net.user_features.copy_(kept)
     net.deep_share.fill_(trained.chosen.deep_share)
     net.factor_share.fill_(trained.chosen.factor_share)

@@ -273,15 +273,13 @@ class WideDeepNet(nn.Module):
         items, users = item_index.long(), user_index.long()
         return torch.cat([statistics, self.item_features[items], self.user_features[users]], 1)
 
-    def like_logits(
-        self, user_index: Tensor, item_index: Tensor, rows: Tensor, histories: Histories
-    ) -> Tensor:
+    def like_logits(self, user_index: Tensor, item_index: Tensor, rows: Tensor, totals: Tensor) -> Tensor:
         """(rows,) calibrated logits of P(like).
 
         user_index  (rows,) int, 0 unknown      item_index  (rows,) int, 0 unknown
-        rows        (rows,) int: which of `histories` is the user's
+        rows        (rows,) int: which of `totals`, of some histories, is the user's
         """
-        statistics = self.pair_statistics(self.totals(histories)[rows.long()], item_index)
+        statistics = self.pair_statistics(totals[rows.long()], item_index)
         known_item = torch.where(item_index <= self.warm_count, item_index, 0)  # cold items: features alone
         logits = self.like(user_index, known_item, self.like_features(user_index, item_index, statistics))
         calibrated: Tensor = logits * self.calibration[0] + self.calibration[1]
