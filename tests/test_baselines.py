@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from widedeep import factors
+from widedeep import crossed, factors
 from widedeep.baselines import BASELINES, EASE, IALS, ItemKNN, Popularity, ials, item_knn, tune_baselines
 from widedeep.config import DataConfig
 from widedeep.evaluation import Ranker, evaluate, user_keys
@@ -190,7 +190,8 @@ def test_blocks_change_nothing(kind, monkeypatch):
     train, _ = _checkerboard()
     rows = torch.arange(len(train))
     whole = kind().fit(train, ITEMS + 1).rank_scores(rows, train)
-    monkeypatch.setattr(item_knn, "BLOCK_ENTRIES", 3 * (ITEMS + 1))
+    monkeypatch.setattr(item_knn, "TILE", 5)
+    monkeypatch.setattr(crossed, "TILE", 7)
     monkeypatch.setattr(factors, "BLOCK_ENTRIES", 1)
     assert torch.allclose(kind().fit(train, ITEMS + 1).rank_scores(rows, train), whole, atol=1e-6)
 

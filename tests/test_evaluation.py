@@ -193,6 +193,7 @@ def _by_hand(world: World, table: torch.Tensor) -> pd.DataFrame:
 def test_the_report_is_what_plain_python_finds(levels, block, monkeypatch):
     world = _world()
     monkeypatch.setattr("widedeep.rankings.BLOCK_SCORES", block * world.item_count)
+    monkeypatch.setattr("widedeep.rankings.CACHED_SCORES", 3 * world.item_count)
     ranker = FixedScores(world, levels)
     report = world.evaluate(ranker)
     expected = _by_hand(world, ranker.table)
@@ -291,7 +292,9 @@ def test_lists_end_where_the_candidates_do():
     assert not found.hits[found.top == 0].any()
 
 
-def test_like_metrics_are_those_of_scikit_learn():
+@pytest.mark.parametrize("block", [50, 2**17])
+def test_like_metrics_are_those_of_scikit_learn(block, monkeypatch):
+    monkeypatch.setattr("widedeep.evaluation.BLOCK_ROWS", block)
     world = _world(users=200)
     model = Tabled(world)
     report = world.evaluate(FixedScores(world), like_model=model, bootstrap=200)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from boards import small_config
 
@@ -53,14 +54,46 @@ def test_a_batch_scores_like_its_single_rows(trained: Recommender) -> None:
         torch.testing.assert_close(together[row], alone[0], atol=1e-5, rtol=1e-5)
 
 
+def test_blocks_change_no_score(trained: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = torch.arange(20)
+    histories = trained.histories.take(users)
+    whole = trained.net.rank_scores(users, histories)
+    monkeypatch.setattr("widedeep.model.CACHED_SCORES", 3 * trained.net.item_count)
+    torch.testing.assert_close(trained.net.rank_scores(users, histories), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_the_ranking_score_is_the_mixture_of_its_standardised_parts(trained: Recommender) -> None:
+    net, users = trained.net, torch.arange(1, 9)
+    reading = net.read(trained.histories.take(users))
+    shares = (float(net.deep_share), float(net.factor_share))
+    net.deep_share.fill_(0.6)
+    net.factor_share.fill_(0.25)
+    found = net.rank_scores(users, trained.histories.take(users)).double()
+    net.deep_share.fill_(shares[0])
+    net.factor_share.fill_(shares[1])
+    expected = torch.zeros_like(found)
+    for weight, part in (
+        (0.4, net.wide.scores(reading.liked, reading.weights)),
+        (0.6 * 0.25, net.factors.scores(reading.liked, reading.weights)),
+        (0.6 * 0.75, net.deep_logits(users, reading)),
+    ):
+        warm = part[:, 1 : net.warm_count + 1].double()
+        expected += (
+            weight * (part.double() - warm.mean(1, keepdim=True)) / warm.std(1, correction=0, keepdim=True)
+        )
+    read = reading.liked.lengths > 0
+    assert read.any()
+    torch.testing.assert_close(found[read], expected[read], atol=1e-4, rtol=1e-4)
+
+
 def test_a_cold_item_has_no_embedding_of_its_own(trained: Recommender) -> None:
     net = trained.net
     cold = net.warm_count + 1
     users, items = torch.tensor([1]), torch.tensor([cold])
-    before = net.like_logits(users, items, users, trained.histories)
+    before = net.like_logits(users, items, users, net.totals(trained.histories))
     kept = net.like.item.weight.data[cold].clone()
     net.like.item.weight.data[cold] += 100
-    assert torch.equal(net.like_logits(users, items, users, trained.histories), before)
+    assert torch.equal(net.like_logits(users, items, users, net.totals(trained.histories)), before)
     net.like.item.weight.data[cold] = kept
 
 
@@ -71,11 +104,13 @@ def test_user_attributes_reach_both_heads(trained: Recommender) -> None:
     one = torch.tensor([1])
     history = trained.histories.take(one)
     ranking = net.rank_scores(one, history)
-    likes = net.like_logits(one, torch.tensor([3]), torch.tensor([0]), history)
+    likes = net.like_logits(one, torch.tensor([3]), torch.tensor([0]), net.totals(history))
     kept = net.user_features.clone()
     net.user_features[1] += 3.0
     assert not torch.equal(net.rank_scores(one, history), ranking)
-    assert not torch.equal(net.like_logits(one, torch.tensor([3]), torch.tensor([0]), history), likes)
+    assert not torch.equal(
+        net.like_logits(one, torch.tensor([3]), torch.tensor([0]), net.totals(history)), likes
+    )
     net.user_features.copy_(kept)
     net.deep_share.fill_(trained.chosen.deep_share)
     net.factor_share.fill_(trained.chosen.factor_share)

@@ -99,7 +99,9 @@ def test_a_rows_own_label_does_not_change_its_statistics() -> None:
     assert not torch.equal(before, after)
 
 
-def test_a_query_sees_what_a_row_after_everything_would() -> None:
+@pytest.mark.parametrize("block", [7, 2**18])
+def test_a_query_sees_what_a_row_after_everything_would(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widedeep.statistics.BLOCK_ENTRIES", block)
     train = rows()
     base = Baselines.of(train, genre_shares(GENRES))
     shares = genre_shares(GENRES)

@@ -49,6 +49,46 @@ def test_entries_can_be_weighted() -> None:
     assert dense.any()
 
 
+@pytest.mark.parametrize(("users", "items"), [(300, 40), (20, 60)])
+def test_many_histories_score_like_each_alone(
+    users: int, items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In tiles of columns, the last one narrower, an item without a weight in between."""
+    monkeypatch.setattr(wide_module, "TILE", 7)
+    histories, _ = random_histories(users, items, 0.3)
+    fitted = ItemWeights.fit(histories, items, 5.0)
+    assert fitted.is_product == (users < items)
+    values = torch.linspace(0.5, 2.0, len(histories.item_index))
+    together = fitted.scores(histories, values)
+    for row in range(users):
+        one = histories.take(torch.tensor([row]))
+        entries = slice(int(histories.offsets[row]), int(histories.offsets[row + 1]))
+        torch.testing.assert_close(fitted.scores(one, values[entries])[0], together[row])
+    assert not together[:, [0, items // 2]].any()
+
+
+@pytest.mark.parametrize("items", [5, 40])
+def test_rows_of_the_gram_matrix(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crossed_module, "TILE", 7)
+    histories, dense = random_histories(60, items, 0.3)
+    weight = torch.rand(60)
+    found = list(crossed_module.gram_rows(histories, items, weight))
+    assert [start for start, _ in found] == list(range(0, items, 7))
+    expected = dense.T @ (weight.double()[:, None] * dense)
+    torch.testing.assert_close(
+        torch.cat([rows for _, rows in found]).double(), expected, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_other_weights_are_tiled_anew() -> None:
+    histories, _ = random_histories(300, 40, 0.3)
+    one, other = ItemWeights.fit(histories, 40, 5.0), ItemWeights.fit(histories, 40, 50.0)
+    expected = other.scores(histories)
+    assert not torch.equal(one.scores(histories), expected)
+    one.load_state_dict(other.state_dict())
+    assert torch.equal(one.scores(histories), expected)
+
+
 @pytest.mark.parametrize("users", [200, 10])
 def test_survives_a_state_dict(users: int) -> None:
     histories, _ = random_histories(users, 30, 0.2)

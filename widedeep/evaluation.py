@@ -248,12 +248,15 @@ def _like_figures(
 
 
 def _probabilities(model: LikeModel, train: Histories, test: Encoded) -> Tensor:
-    """(rows,) float32 on the CPU"""
+    """(rows,) float32 on the CPU; asked for user by user, so that a history is read for one or two blocks of rows"""
     device = train.offsets.device
+    order = test.user_index.argsort(stable=True)
+    test = test.take(order)
     parts = []
     for start in range(0, len(test), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         users, items = test.user_index[block].to(device), test.item_index[block].to(device)
         with torch.no_grad():
             parts.append(model.probability(users, items, train).float().cpu())
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    return torch.empty_like(found).index_copy_(0, order, found)

@@ -76,12 +76,15 @@ class ItemFactors(nn.Module):
 
         weights  (entries,) how much each entry counts, scaled to a mean of 1 within its history
         """
+        return self.user_vectors(histories, weights) @ self.vectors.T
+
+    def user_vectors(self, histories: Histories, weights: Tensor | None = None) -> Tensor:
+        """(histories, dim): what `scores` multiplies with the item vectors.  weights  as there"""
         if weights is not None:
             total = weights.new_zeros(len(histories)).index_add_(0, histories.row_index, weights)
             mean = total / histories.lengths.clamp(min=1)
             weights = weights / mean.clamp(min=1e-12)[histories.row_index]
-        users = self._solve(histories.offsets, histories.item_index.long(), self.vectors, weights)
-        return users @ self.vectors.T
+        return self._solve(histories.offsets, histories.item_index.long(), self.vectors, weights)
 
     def _solve(
         self, offsets: Tensor, index: Tensor, vectors: Tensor, weights: Tensor | None = None

@@ -116,8 +116,9 @@ class LikeObjective(Head):
         """(rows,) logits and (rows,) 0 or 1."""
         rows = self.rows
         assert rows is not None
+        totals = self.net.totals(self.histories)
         logits = [
-            self.net.like_logits(part.user_index, part.item_index, part.user_index, self.histories)
+            self.net.like_logits(part.user_index, part.item_index, part.user_index, totals)
             for part in (rows.take(block) for block in _blocks(len(rows), self.net.device))
         ]
         return torch.cat(logits).float(), rows.liked.float()

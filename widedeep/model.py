@@ -37,6 +37,7 @@ from widedeep.statistics import (
 )
 from widedeep.wide import ItemWeights
 
+CACHED_SCORES = 2**19  # 2 MB of float32
 UNKNOWN_SHARE = 0.05  # of the training rows show the unknown user, and of the others the unknown item
 
 
@@ -155,6 +156,7 @@ class WideDeepNet(nn.Module):
         like_rate, mean_rating = self.base.tolist()
         return Baselines(like_rate, mean_rating, self.genre_rates)
 
+    @torch.no_grad()
     def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:
         """(histories, item_count): the ranking score of every item.
 
@@ -165,13 +167,14 @@ class WideDeepNet(nn.Module):
         """
         reading = self.read(histories)
         share = float(self.deep_share)
-        if share == 0:
-            scores = self.standardise(self.wide.scores(reading.liked, reading.weights))
-        elif share == 1:
+        if share == 1:
             scores = self.deep_part(user_index, reading)
         else:
-            scores = self.standardise(self.wide.scores(reading.liked, reading.weights)).mul_(1 - share)
-            scores += self.deep_part(user_index, reading)
+            scores = self.wide.scores(reading.liked, reading.weights)
+            for block in scores.split(self._block_rows):  # type: ignore[no-untyped-call]
+                self.standardise(block, out=block).mul_(1 - share)
+            if share > 0:
+                self._add_deep_part(scores, user_index, reading)
         return self.or_popularity(scores, reading)
 
     def or_popularity(self, scores: Tensor, reading: Reading) -> Tensor:
@@ -188,17 +191,30 @@ class WideDeepNet(nn.Module):
             entries = liked
         return Reading(liked, liked.recency_weights(recency), entries, entries.recency_weights(recency))
 
+    @torch.no_grad()
     def deep_part(self, user_index: Tensor, reading: Reading) -> Tensor:
         """(histories, item_count): what the deep side adds to the ranking score."""
-        share, factor_share = float(self.deep_share), float(self.factor_share)
         scores = torch.zeros(len(reading.liked), self.item_count, device=self.device)
-        if factor_share > 0:
-            factors = self.factors.scores(reading.liked, reading.weights)
-            scores.add_(self.standardise(factors), alpha=share * factor_share)
-        if factor_share < 1:
-            deep = self.standardise(self.deep_logits(user_index, reading))
-            scores.add_(deep, alpha=share * (1 - factor_share))
+        self._add_deep_part(scores, user_index, reading)
         return scores
+
+    def _add_deep_part(self, scores: Tensor, user_index: Tensor, reading: Reading) -> None:
+        """Add the deep side's part to `scores` (histories, item_count), a few histories after the other."""
+        share, factor_share = float(self.deep_share), float(self.factor_share)
+        parts: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
+        if factor_share > 0:
+            users = self.factors.user_vectors(reading.liked, reading.weights)
+            parts.append((users, self.factors.vectors, None, share * factor_share))
+        if factor_share < 1:
+            features = self.user_features[user_index.long()]
+            users = self.deep.user_vectors(reading.entries, reading.entry_weights, features)
+            items = self.deep.candidate_vectors(self.item_features)
+            parts.append((users, items, self.deep.item_bias, share * (1 - factor_share)))
+        for start in range(0, len(scores), self._block_rows):
+            rows = slice(start, start + self._block_rows)
+            for users, items, bias, weight in parts:
+                products = users[rows] @ items.T if bias is None else torch.addmm(bias, users[rows], items.T)
+                scores[rows].add_(self.standardise(products, out=products), alpha=weight)
 
     def deep_logits(self, user_index: Tensor, reading: Reading) -> Tensor:
         """(histories, item_count) float32 of the deep part."""
@@ -212,19 +228,29 @@ class WideDeepNet(nn.Module):
         liked, weights  of the reading of a single history
         item_index      (items,) int
         """
-        _, spread = self._moments(self.wide.scores(liked, weights))
-        scale = (1 - float(self.deep_share)) / spread
+        scores = self.wide.scores(liked, weights)
+        scale = (1 - float(self.deep_share)) / self._spread(scores - self._mean(scores))
         return self.wide.contributions(liked, item_index, weights) * scale
 
-    def standardise(self, scores: Tensor) -> Tensor:
+    def standardise(self, scores: Tensor, out: Tensor | None = None) -> Tensor:
         """(histories, item_count) with mean 0 and standard deviation 1 over the items with interactions."""
-        mean, spread = self._moments(scores)
-        return (scores - mean).div_(spread)
+        centred = torch.sub(scores, self._mean(scores), out=out)
+        return centred.div_(self._spread(centred))
 
-    def _moments(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """(histories, 1) each: mean and standard deviation over the items with interactions."""
-        variance, mean = torch.var_mean(scores[:, 1 : self.warm_count + 1], 1, correction=0, keepdim=True)
-        return mean, variance.sqrt().clamp(min=1e-12)
+    def _mean(self, scores: Tensor) -> Tensor:
+        """(histories, 1) over the items with interactions."""
+        return scores[:, 1 : self.warm_count + 1].mean(1, keepdim=True)
+
+    def _spread(self, centred: Tensor) -> Tensor:
+        """(histories, 1) standard deviation over the items with interactions, of scores whose mean is 0."""
+        length = torch.linalg.vector_norm(centred[:, 1 : self.warm_count + 1], dim=1, keepdim=True)
+        spread: Tensor = length.div_(max(1, self.warm_count) ** 0.5).clamp_(min=1e-12)
+        return spread
+
+    @property
+    def _block_rows(self) -> int:
+        """Histories whose scores stay in the processor's cache from one step to the next; all of them on a GPU."""
+        return max(1, CACHED_SCORES // self.item_count) if self.device.type == "cpu" else 2**31
 
     def totals(self, histories: Histories) -> Tensor:
         """(histories, any): sums over each history, for `pair_statistics`."""
@@ -247,15 +273,13 @@ class WideDeepNet(nn.Module):
         items, users = item_index.long(), user_index.long()
         return torch.cat([statistics, self.item_features[items], self.user_features[users]], 1)
 
-    def like_logits(
-        self, user_index: Tensor, item_index: Tensor, rows: Tensor, histories: Histories
-    ) -> Tensor:
+    def like_logits(self, user_index: Tensor, item_index: Tensor, rows: Tensor, totals: Tensor) -> Tensor:
         """(rows,) calibrated logits of P(like).
 
         user_index  (rows,) int, 0 unknown      item_index  (rows,) int, 0 unknown
-        rows        (rows,) int: which of `histories` is the user's
+        rows        (rows,) int: which of `totals`, of some histories, is the user's
         """
-        statistics = self.pair_statistics(self.totals(histories)[rows.long()], item_index)
+        statistics = self.pair_statistics(totals[rows.long()], item_index)
         known_item = torch.where(item_index <= self.warm_count, item_index, 0)  # cold items: features alone
         logits = self.like(user_index, known_item, self.like_features(user_index, item_index, statistics))
         calibrated: Tensor = logits * self.calibration[0] + self.calibration[1]

@@ -22,6 +22,9 @@ from widedeep.topk import first_rank, top_k
 DEPTH = 20  # places of each list that are kept
 BLOCK_SCORES = 2**24  # users x items scored at once: 64 MB of float32
 BLOCK_USERS = 8192  # at most, however small the catalogue
+CACHED_SCORES = (
+    2**19
+)  # ranked at once on a CPU: 2 MB of float32, which its cache holds from one step to the next
 
 Progress = Callable[[int, int], None]  # (users done, users there are)
 
@@ -151,25 +154,35 @@ def list_hits(
 def _scored(
     ranker: Ranker, targets: Targets, histories: Histories, item_count: int, warm_count: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Of a block of users each: the candidates' scores, and row and item of the relevant candidates."""
+    """Of some users each, in order: the candidates' scores, and row and item of the relevant candidates.
+
+    The ranker is asked for a block of users at once, and what it gives is handed on a few users at a time.
+    """
     users = len(targets.key)
     block = max(1, min(BLOCK_USERS, BLOCK_SCORES // item_count))
-    edges = torch.searchsorted(targets.row, torch.arange(0, users + block, block))
-    for number, start in enumerate(range(0, users, block)):
+    for start in range(0, users, block):
         user_index = targets.user_index[start : start + block].to(histories.offsets.device)
         seen = histories.take(user_index)
-        scores = _candidate_scores(ranker, user_index, seen, item_count, warm_count)
-        entries = slice(int(edges[number]), int(edges[number + 1]))
-        row = (targets.row[entries] - start).to(scores.device)
-        item = targets.item[entries].to(scores.device)
-        warm = item <= warm_count
-        yield scores, row[warm], item[warm]
+        given = _asked(ranker, user_index, seen, item_count)
+        some = max(1, min(block, CACHED_SCORES // item_count)) if given.device.type == "cpu" else block
+        starts = torch.arange(start, start + len(given) + some, some).clamp(max=start + len(given))
+        edges = torch.searchsorted(targets.row, starts)
+        for number, first in enumerate(range(0, len(given), some)):
+            scores = given[first : first + some, : warm_count + 1].float().clone()
+            scores[:, 0] = -torch.inf
+            rows = torch.arange(first, first + len(scores), device=seen.offsets.device)
+            known = seen.take(rows)
+            known = known.where(known.item_index <= warm_count).to(scores.device)
+            scores[known.row_index, known.item_index.long()] = -torch.inf
+            entries = slice(int(edges[number]), int(edges[number + 1]))
+            row = (targets.row[entries] - (start + first)).to(scores.device)
+            item = targets.item[entries].to(scores.device)
+            warm = item <= warm_count
+            yield scores, row[warm], item[warm]
 
 
-def _candidate_scores(
-    ranker: Ranker, user_index: Tensor, seen: Histories, item_count: int, warm_count: int
-) -> Tensor:
-    """(users, warm_count + 1), -inf where an item is no candidate."""
+def _asked(ranker: Ranker, user_index: Tensor, seen: Histories, item_count: int) -> Tensor:
+    """(users, item_count) as the ranker gives them"""
     with torch.no_grad():
         scores = ranker.rank_scores(user_index, seen)
     if scores.shape != (len(user_index), item_count):
@@ -177,10 +190,6 @@ def _candidate_scores(
             f"{ranker.name} gave scores of shape {tuple(scores.shape)}, "
             f"expected {(len(user_index), item_count)}"
         )
-    scores = scores[:, : warm_count + 1].float().clone()
-    scores[:, 0] = -torch.inf
-    catalogued = seen.where(seen.item_index <= warm_count).to(scores.device)
-    scores[catalogued.row_index, catalogued.item_index.long()] = -torch.inf
     return scores
 
 

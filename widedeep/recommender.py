@@ -194,7 +194,7 @@ class Recommender:
         rows = torch.arange(len(queries), device=self.device).repeat_interleave(counts)
         items = np.concatenate([self.processor.items.index_of(query.item_ids) for query in queries])
         item_index = torch.from_numpy(items).to(self.device)
-        logits = self.net.like_logits(user_index[rows], item_index, rows, histories)
+        logits = self.net.like_logits(user_index[rows], item_index, rows, self.net.totals(histories))
         parts = np.split(logits.float().sigmoid().cpu().numpy(), np.cumsum(counts.cpu().numpy())[:-1])
         users, entries = user_index.tolist(), histories.lengths.tolist()
         return [
@@ -211,7 +211,9 @@ class Recommender:
     def probability(self, user_index: Tensor, item_index: Tensor, histories: Histories) -> Tensor:
         """As `widedeep.evaluation.LikeModel`: (rows,) by our own indices."""
         users, items = user_index.to(self.device), item_index.to(self.device)
-        return self.net.like_logits(users, items, users, histories.to(self.device)).float().sigmoid().cpu()
+        asked, rows = torch.unique(users, return_inverse=True)
+        totals = self.net.totals(histories.to(self.device).take(asked))
+        return self.net.like_logits(users, items, rows, totals).float().sigmoid().cpu()
 
     def item_titles(self, item_ids: Sequence[Hashable]) -> list[str]:
         return [self.processor.item_table.titles[index] for index in self._indices(item_ids)]

@@ -18,6 +18,7 @@ from torch import Tensor
 from widedeep import ordering
 from widedeep.histories import Encoded, Histories
 
+BLOCK_ENTRIES = 2**18  # whose columns are held at once
 PRIOR = 5.0  # interactions that the overall mean counts for in a mean
 GENRE_PRIOR = 2.0  # the same in a mean over one genre
 BLOCK = 1 << 14  # rows x genres that are worked on at once, so that they stay in the cache
@@ -60,19 +61,24 @@ def genre_shares(genres: Tensor) -> Tensor:
 def user_totals(histories: Histories, shares: Tensor, base: Baselines) -> Tensor:
     """(histories, 4 + 2 genres): entries, likes, ratings, their sum; then by genre the entries and the likes
     above the overall rate."""
-    liked = histories.liked.float()
-    rated = ~histories.rating.isnan()
-    by_genre = shares[histories.item_index.long()]
-    columns = torch.cat(
-        [
-            torch.stack([torch.ones_like(liked), liked, rated.float(), histories.rating.nan_to_num()], 1),
-            by_genre,
-            by_genre * (liked - base.like_rate)[:, None],
-        ],
-        1,
-    )
-    totals = torch.zeros(len(histories), columns.shape[1], device=columns.device)
-    return totals.index_add_(0, histories.row_index, columns)
+    totals = torch.zeros(len(histories), 4 + 2 * shares.shape[1], device=shares.device)
+    row_index = histories.row_index
+    for start in range(0, len(row_index), BLOCK_ENTRIES):
+        some = slice(start, start + BLOCK_ENTRIES)
+        liked, rating = histories.liked[some].float(), histories.rating[some]
+        by_genre = shares[histories.item_index[some].long()]
+        columns = torch.cat(
+            [
+                torch.stack(
+                    [torch.ones_like(liked), liked, (~rating.isnan()).float(), rating.nan_to_num()], 1
+                ),
+                by_genre,
+                by_genre * (liked - base.like_rate)[:, None],
+            ],
+            1,
+        )
+        totals.index_add_(0, row_index[some], columns)
+    return totals
 
 
 def user_statistics(totals: Tensor, item_index: Tensor, shares: Tensor, base: Baselines) -> Tensor:

@@ -41,7 +41,7 @@ def _lowest_columns(scores: Tensor, threshold: Tensor, k: int) -> Tensor:
 def first_rank(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The rank, from 1, of the best of each row's marked columns; equal scores in the order of their columns.
 
-    scores   (n, items) without NaN; a column with -inf is no candidate
+    scores   (n, items) without NaN; a column with -inf is no candidate; float32 counts up to 2**24 items
     rows     (marks,) int64: the row of each mark
     columns  (marks,) int64: its column
     Returns  (n,) int64, 0 where a row has no marked candidate
@@ -51,7 +51,12 @@ def first_rank(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     is_best = marked == best[rows]
     column = columns.new_full((len(scores),), scores.shape[1])
     column.scatter_reduce_(0, rows[is_best], columns[is_best], "amin")
-    before = torch.arange(scores.shape[1], device=scores.device) < column[:, None]
-    before &= scores == best[:, None]
-    before |= scores > best[:, None]
-    return torch.where(best > -torch.inf, before.sum(1) + 1, 0)
+    counted = torch.empty_like(scores)  # ones and zeros as float: several times as fast to sum as bool
+    rank = 1 + torch.gt(scores, best[:, None], out=counted).sum(1).long()
+    equal = torch.eq(scores, best[:, None], out=counted).sum(1)
+    tied = ((equal > 1) & (best > -torch.inf)).nonzero().squeeze(1)
+    if len(tied):
+        before = torch.arange(scores.shape[1], device=scores.device) < column[tied, None]
+        before &= scores[tied] == best[tied, None]
+        rank[tied] += before.sum(1)
+    return torch.where(best > -torch.inf, rank, 0)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from widedeep.crossed import Crossed
+from widedeep.crossed import TILE, Crossed
 from widedeep.histories import Histories
 
 NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
@@ -46,6 +46,7 @@ class ItemWeights(nn.Module):
         self.register_buffer("left_offsets", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("left_items", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("left_values", torch.zeros(0))
+        self._tiled: tuple[Tensor, list[Tensor]] | None = None  # weights, and the tiles made of them
 
     @property
     def is_product(self) -> bool:
@@ -143,30 +144,43 @@ class ItemWeights(nn.Module):
         place, values = place[crossed], None if values is None else values[crossed]
         if not self.is_product and not self.is_sparse:
             # The rows of the history's items alone: a product with all items takes 3 to 400 times as long.
-            out[:, self.items] = F.embedding_bag(
-                place,
-                self.weights,
-                kept.offsets,
-                mode="sum",
-                per_sample_weights=values,
-                include_last_offset=True,
-            )
+            if out.device.type == "cpu" and len(place) > len(self.items):
+                for start, tile in zip(range(0, self.item_count, TILE), self._tiles(), strict=True):
+                    out[:, start : start + TILE] = _sums(place, tile, kept.offsets, values)
+            else:
+                out[:, self.items] = _sums(place, self.weights, kept.offsets, values)
             return out
         if self.is_sparse:
             out[:, self.items] = self._sparse_scores(kept.row_index, place, values, len(histories))
             return out
         dense = out.new_zeros(len(histories), len(self.items))
         dense[kept.row_index, place] = 1.0 if values is None else values
-        by_user = F.embedding_bag(  # (users, histories): sums over each user's entries
-            self.left_items.long(),
-            dense.T.contiguous(),
-            self.left_offsets,
-            mode="sum",
-            per_sample_weights=self.left_values,
-            include_last_offset=True,
+        left = self.left_items.long()
+        by_user = torch.cat(  # (users, histories): sums over each user's entries
+            [
+                _sums(left, part.T.contiguous(), self.left_offsets, self.left_values)
+                for part in dense.split(TILE)  # type: ignore[no-untyped-call]
+            ],
+            1,
         )
         out[:, self.items] = torch.addmm(dense * -self.diagonal, by_user.T, self.weights)
         return out
+
+    def _tiles(self) -> list[Tensor]:
+        """The dense weights' columns, (active, TILE) each, of the item_index in order; zero for an item without.
+
+        A row of all columns lies in pages of its own, which embedding_bag visits again for every TILE of them: many
+        histories are summed up to a hundred times as fast from tiles, which take as much memory again.
+        """
+        if self._tiled is None or self._tiled[0] is not self.weights:
+            tiles = []
+            position = self._positions()
+            for columns in position.split(TILE):  # type: ignore[no-untyped-call]
+                tile = self.weights.new_zeros(len(self.items), len(columns))
+                tile[:, columns >= 0] = self.weights[:, columns[columns >= 0]]
+                tiles.append(tile)
+            self._tiled = self.weights, tiles
+        return self._tiled[1]
 
     def _sparse_scores(self, row: Tensor, place: Tensor, values: Tensor | None, rows: int) -> Tensor:
         """(rows, active): each entry's crosses added to its row.  row, place, values  (entries,)"""
@@ -242,3 +256,10 @@ class ItemWeights(nn.Module):
             if isinstance(stored, Tensor) and buffer is not None:
                 setattr(self, name, torch.empty_like(stored, device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _sums(index: Tensor, rows: Tensor, offsets: Tensor, values: Tensor | None) -> Tensor:
+    """(bags, columns): the sum of the `rows` (any, columns) that each bag of `index` names, weighed by `values`."""
+    return F.embedding_bag(
+        index, rows, offsets, mode="sum", per_sample_weights=values, include_last_offset=True
+    )

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from widedeep.baselines.base import item_counts, liked_options, used
+from widedeep.crossed import TILE, gram_rows
 from widedeep.histories import Histories
 
-BLOCK_ENTRIES = 2**24  # of float32: 64 MB held at once
 POPULARITY_WEIGHT = 1e-6  # orders the items without a neighbour in the history, and moves no other
 
 
@@ -55,10 +55,14 @@ class ItemKNN:
 
     def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:  # noqa: ARG002
         entries = used(histories, self.liked_only)
-        by_item = entries.multi_hot(len(self.index)).T.contiguous()
-        # A row is the weighted sum of its neighbours' rows: a sparse product that needs no sparse tensor.
-        scores = embedding_bag(self.index, by_item, per_sample_weights=self.weight, mode="sum")
-        return scores.T + self.popularity
+        scores = self.popularity.repeat(len(entries), 1)
+        for start in range(0, len(entries), TILE):
+            rows = torch.arange(start, min(start + TILE, len(entries)), device=scores.device)
+            by_item = entries.take(rows).multi_hot(len(self.index)).T.contiguous()
+            # A row is the weighted sum of its neighbours' rows: a sparse product that needs no sparse tensor.
+            found = embedding_bag(self.index, by_item, per_sample_weights=self.weight, mode="sum")
+            scores[start : start + TILE] += found.T
+        return scores
 
     @classmethod
     def grid(
@@ -80,22 +84,16 @@ def _most_similar(
 ) -> list[tuple[Tensor, Tensor]]:
     """For each shrinkage the neighbours' int32 index and weight, (item_count, neighbours), most similar first.
 
-    Counts are made for a block of items at a time, so no items² matrix is held; users x items² steps.
+    Counts are made for some items at a time, so no items² matrix is held; entries x items steps.
     """
     neighbours = min(neighbours, item_count)
     norm = item_counts(histories, item_count).sqrt()
-    step = max(1, BLOCK_ENTRIES // item_count)
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in shrinks]
-    for start in range(0, item_count, step):
-        block = torch.arange(start, min(start + step, item_count), device=norm.device)
-        counts = norm.new_zeros(len(block), item_count)
-        for first in range(0, len(histories), step):
-            users = torch.arange(first, min(first + step, len(histories)), device=norm.device)
-            dense = histories.take(users).multi_hot(item_count)
-            counts.addmm_(dense[:, start : start + len(block)].T, dense)
+    everyone = torch.ones(len(histories), device=norm.device)
+    for start, counts in gram_rows(histories, item_count, everyone):
         counts.diagonal(offset=start).zero_()
         for shrink, tables in zip(shrinks, found, strict=True):
-            scale = torch.outer(norm[block], norm).add_(shrink).clamp_(min=1e-12)
+            scale = torch.outer(norm[start : start + len(counts)], norm).add_(shrink).clamp_(min=1e-12)
             weight, index = torch.div(counts, scale, out=scale).topk(neighbours, dim=1)
             tables.append((index.int(), weight))
     return [(torch.cat([i for i, _ in tables]), torch.cat([w for _, w in tables])) for tables in found]
