@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widedeep.choices import least_within_an_error
+from widedeep.choices import least_within_an_error, surpasses
 from widedeep.config import ModelConfig
 from widedeep.crossed import Crossed
 from widedeep.factors import FactorSettings, ItemFactors
@@ -96,8 +96,8 @@ def fit_and_choose(
     """Fit both parts with what is best for each alone on the validation part.
 
     The best is by NDCG@100, whose maximum over several settings is less of an accident than that of NDCG@10. But
-    whether likes alone are read is decided by NDCG@10: on some data reading all is better far down the list and
-    worse at its top.
+    all is read, not likes alone, only where NDCG@10 is better by more than a standard error: on some data reading
+    all is better far down the list and worse at its top.
     """
     net.deep_share.fill_(0.0)
     mixed = bool((~histories.liked).any())
@@ -129,7 +129,7 @@ def _choose_plain(
     net: WideDeepNet, histories: Histories, targets: Targets, config: ModelConfig, reads: Sequence[bool]
 ) -> tuple[bool, CrossSettings]:
     """What is crossed, and the ridge.  reads  values of `likes_only` to try"""
-    found: dict[bool, tuple[CrossSettings, float, float]] = {}
+    found: dict[bool, tuple[CrossSettings, float, Tensor]] = {}
     for likes_only in reads:
         net.likes_only.fill_(likes_only)
         searched = _affordable(net, histories)
@@ -138,12 +138,13 @@ def _choose_plain(
         for l2 in WIDE_L2S if searched and config.wide_l2 is None else (plain.l2,):
             settings = replace(plain, l2=l2)
             net.wide = ItemWeights.solve(crossed, l2, plain.dropout)
-            deep, top = (
-                float(values.nanmean()) for values in _values(net, histories, targets, (JUDGED_DEPTH, 10))
-            )
-            if likes_only not in found or deep > found[likes_only][1]:
-                found[likes_only] = (settings, deep, top)
-    likes_only = max(found, key=lambda read: found[read][2])
+            deep, top = _values(net, histories, targets, (JUDGED_DEPTH, 10))
+            value = float(deep.nanmean())
+            if likes_only not in found or value > found[likes_only][1]:
+                found[likes_only] = (settings, value, top)
+    likes_only = True in found
+    if len(found) == 2:
+        likes_only = not surpasses(found[False][2], found[True][2], errors=1.0)
     return likes_only, found[likes_only][0]
 
 
