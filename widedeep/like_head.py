@@ -27,7 +27,7 @@ class LikeHead(nn.Module):
         widths = (2 * config.embedding_dim + columns, *config.hidden)
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):
-            layers += [nn.Linear(width, following), nn.ReLU(), Dropout(config.dropout)]
+            layers += [nn.Linear(width, following), nn.ReLU(inplace=True), Dropout(config.dropout)]
         self.perceptron = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
         for embedding in (self.user, self.item):
             nn.init.normal_(embedding.weight, std=0.05)

@@ -147,7 +147,7 @@ def fit(
             (ranking, chosen.ranking_epochs if chosen else config.train.ranking_epochs),
             (like, chosen.like_epochs if chosen else config.train.epochs),
         ):
-            rows, best = _train_head(config, net, objective, limit, device, report, checkpoint)
+            rows, best = train_head(config, net, objective, limit, device, report, checkpoint)
             curves += rows
             epochs[objective.head] = best
     net.eval()
@@ -189,7 +189,7 @@ def _set_shares(net: WideDeepNet, config: ModelConfig, chosen: Chosen | None) ->
     net.factor_share.fill_(0.5 if factor is None else factor)
 
 
-def _train_head(
+def train_head(
     config: Config,
     net: WideDeepNet,
     objective: Objective,
