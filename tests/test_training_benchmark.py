@@ -39,9 +39,9 @@ def test_an_opponent_that_cannot_run_is_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(environments.PACKAGES, "keras", (("--no-index", "no-such-package==1"),))
-    flags = ["--rows", "2000", "--only", "keras", "--envs", str(tmp_path / "envs"), "--out", str(tmp_path)]
-    monkeypatch.setattr(training, "USERS", 100)
-    monkeypatch.setattr(training, "ITEMS", 80)
+    flags = ["--rows", "10000", "--only", "keras", "--envs", str(tmp_path / "envs"), "--out", str(tmp_path)]
+    monkeypatch.setattr(training, "USERS", 300)
+    monkeypatch.setattr(training, "ITEMS", 100)
     assert training.main(flags) == 0
     assert "Left out: keras: no environment" in capsys.readouterr().out
     _, ratios = results(tmp_path)

@@ -29,6 +29,7 @@ USERS, ITEMS, ROWS = 69_878, 10_677, 10_000_000
 QUICK = (400, 200, 20_000)
 MODULES = {"ours": "ours", "seed": "seed", "keras": "keras_fit", "pytorch-widedeep": "pytorch_widedeep_fit"}
 MIB = 2**20
+FEWEST = 10_000  # rows, so that every part of the epoch is some batches
 
 
 @dataclass
@@ -157,8 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown:
             flags.error(f"--only knows {', '.join(MODULES)}; got {', '.join(sorted(unknown))}")
     users, items, rows = QUICK if options.quick else (USERS, ITEMS, ROWS)
-    if options.rows is not None and not users <= options.rows <= users * items:
-        flags.error(f"--rows must be from {users} to {users * items}, got {options.rows}")
+    fewest = max(users, FEWEST)
+    if options.rows is not None and not fewest <= options.rows <= users * items:
+        flags.error(f"--rows must be from {fewest} to {users * items}, got {options.rows}")
     if options.threads < 1:
         flags.error(f"--threads must be 1 or more, got {options.threads}")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
