@@ -18,6 +18,7 @@ from widedeep.training import Step
 SIDE = 2048  # of the multiplied matrices
 COPIED = 2**26  # bytes
 REPEATS = 5
+LIKE_ROWS = 512  # of a step of the like head
 ROWS, ITEMS = 10_000, 200  # pairs scored in one call, ITEMS for each user
 
 
@@ -65,7 +66,7 @@ def _train(device: torch.device) -> tuple[Recommender, dict[str, float]]:
     config = Config(
         DataConfig(dataset="synthetic"),
         ModelConfig(factor_share=0.0),
-        TrainConfig(epochs=2, ranking_epochs=4, device=str(device)),
+        TrainConfig(epochs=2, ranking_epochs=4, batch_size=LIKE_ROWS, device=str(device)),
     )
     data = load(config.data)
     seen: dict[str, list[tuple[float, int]]] = {"like": [], "ranking": []}
@@ -75,7 +76,7 @@ def _train(device: torch.device) -> tuple[Recommender, dict[str, float]]:
             seen[step.head].append((time.perf_counter(), step.epoch))
 
     recommender, _ = Recommender.fit(config, data, data.interactions, progress=watch)
-    sizes = {"like": config.train.batch_size, "ranking": config.train.user_batch_size}
+    sizes = {"like": LIKE_ROWS, "ranking": config.train.user_batch_size}
     rates = {}
     for head, moments in seen.items():
         later = [moment for moment, epoch in moments if epoch > 1]  # the first epoch warms up

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,27 @@ class Checkpoint:
         return cls(path, config.train.resume, digest.hexdigest())
 
     def restore(
-        self, head: str, modules: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+        self,
+        head: str,
+        modules: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        scaler: torch.amp.GradScaler,
     ) -> HeadState:
-        """Put back what was stored of `head`; a fresh state if nothing was."""
+        """Put back what was stored of `head`; a fresh state if nothing was.
+
+        Raises  ConfigError: the training went by other optimizers
+        """
         stored = self.stored.get(head)
         if stored is None:
             return HeadState()
         modules.load_state_dict(stored["modules"])
-        optimizer.load_state_dict(stored["optimizer"])
+        if len(stored["optimizers"]) != len(optimizers):
+            raise ConfigError(
+                f"The checkpoint {self.path} is of a training on another kind of device. Resume it there, or give "
+                "another --checkpoint."
+            )
+        for optimizer, values in zip(optimizers, stored["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
         scaler.load_state_dict(stored["scaler"])
         return HeadState(**stored["state"])
 
@@ -83,7 +97,7 @@ class Checkpoint:
         self,
         head: str,
         modules: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         scaler: torch.amp.GradScaler,
         state: HeadState,
         force: bool,
@@ -94,7 +108,7 @@ class Checkpoint:
         begun = time.monotonic()
         content = {
             "modules": modules.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "scaler": scaler.state_dict(),
             "state": {**asdict(replace(state, best=None)), "best": state.best},
         }

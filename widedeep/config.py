@@ -114,13 +114,14 @@ class TrainConfig:
     patience: int = 3  # epochs without a better validation log loss before it stops
     ranking_epochs: int = 100  # at most, of the ranking head's deep side
     ranking_patience: int = 10  # epochs without a better validation likelihood before it stops
-    batch_size: int = 512  # rows a step, like head
+    batch_size: int | None = None  # rows a step, like head; none: 512, and 4096 where a CPU has many
     negatives: int = 4  # like head: random items per interaction, where nothing tells likes from dislikes
     user_batch_size: int = 128  # users a step, ranking head
     learning_rate: float = 1e-3  # Adam, like head
     weight_decay: float = 1e-5  # like head
     ranking_learning_rate: float = 2e-3  # Adam, ranking head
     ranking_decay: float = 3e-4  # weight decay of the ranking head
+    embedding_learning_rate: float = 0.05  # row-wise Adagrad, like head's embeddings, on much data
     embedding_decay: float = 1e-3  # weight decay of the like head's user and item embeddings
     seed: int = 0
     device: str = "auto"  # auto: cuda, else mps, else cpu
@@ -134,13 +135,15 @@ class TrainConfig:
         _within(self, "patience", 1, 100_000)
         _within(self, "ranking_epochs", 0, 100_000)
         _within(self, "ranking_patience", 1, 100_000)
-        _within(self, "batch_size", 1, 2**31 - 1)
+        if self.batch_size is not None:
+            _within(self, "batch_size", 1, 2**31 - 1)
         _within(self, "negatives", 1, 1000)
         _within(self, "user_batch_size", 1, 2**31 - 1)
         _within(self, "learning_rate", 1e-8, 10.0)
         _within(self, "weight_decay", 0.0, 10.0)
         _within(self, "ranking_learning_rate", 1e-8, 10.0)
         _within(self, "ranking_decay", 0.0, 10.0)
+        _within(self, "embedding_learning_rate", 1e-8, 10.0)
         _within(self, "embedding_decay", 0.0, 10.0)
         _within(self, "seed", 0, 2**63 - 1)
         _one_of(self, "device", DEVICES)

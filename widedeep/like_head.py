@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from widedeep.config import ModelConfig
 from widedeep.dropout import Dropout
+from widedeep.fused import PerceptronLoss
 
 
 class LikeHead(nn.Module):
@@ -16,6 +18,7 @@ class LikeHead(nn.Module):
 
     def __init__(self, config: ModelConfig, user_count: int, item_count: int, columns: int) -> None:
         super().__init__()
+        self.dropout = config.dropout
         self.user = nn.Embedding(user_count, config.embedding_dim)
         self.item = nn.Embedding(item_count, config.embedding_dim)
         self.user_bias = nn.Embedding(user_count, 1)
@@ -24,7 +27,7 @@ class LikeHead(nn.Module):
         widths = (2 * config.embedding_dim + columns, *config.hidden)
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):
-            layers += [nn.Linear(width, following), nn.ReLU(), Dropout(config.dropout)]
+            layers += [nn.Linear(width, following), nn.ReLU(inplace=True), Dropout(config.dropout)]
         self.perceptron = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
         for embedding in (self.user, self.item):
             nn.init.normal_(embedding.weight, std=0.05)
@@ -33,11 +36,49 @@ class LikeHead(nn.Module):
 
     def embeddings(self) -> list[Tensor]:
         """The parameters that belong to single users and items."""
-        return [table.weight for table in (self.user, self.item, self.user_bias, self.item_bias)]
+        return [table.weight for table in self._tables]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether a step costs what its rows cost: sparse gradients of the embeddings, and `widedeep.fused`.
+
+        For single precision on the CPU. Dropout is then of whole units for all rows of a batch.
+        """
+        return self.user.sparse
+
+    @by_rows.setter
+    def by_rows(self, by_rows: bool) -> None:
+        for table in self._tables:
+            table.sparse = by_rows
+
+    @property
+    def _tables(self) -> tuple[nn.Embedding, ...]:
+        return self.user, self.item, self.user_bias, self.item_bias
 
     def forward(self, user_index: Tensor, item_index: Tensor, features: Tensor) -> Tensor:
         """(rows,) logits.  user_index, item_index (rows,) int;  features (rows, columns)"""
         deep = self.perceptron(torch.cat([self.user(user_index), self.item(item_index), features], 1))
-        wide = self.linear(features) + self.user_bias(user_index) + self.item_bias(item_index)
-        logits: Tensor = (wide + deep).squeeze(1)
+        logits: Tensor = (self._wide(user_index, item_index, features) + deep).squeeze(1)
         return logits
+
+    def loss(self, user_index: Tensor, item_index: Tensor, features: Tensor, liked: Tensor) -> Tensor:
+        """() mean binary cross-entropy of rows as `forward` takes them; liked (rows,) float32"""
+        if not self.by_rows:
+            logits = self(user_index, item_index, features)
+            return F.binary_cross_entropy_with_logits(logits.float(), liked)
+        wide = self._wide(user_index, item_index, features).squeeze(1)
+        loss: Tensor = PerceptronLoss.apply(  # type: ignore[no-untyped-call]
+            self.dropout,
+            liked,
+            wide,
+            features,
+            self.user(user_index),
+            self.item(item_index),
+            *self.perceptron.parameters(),
+        )
+        return loss
+
+    def _wide(self, user_index: Tensor, item_index: Tensor, features: Tensor) -> Tensor:
+        """(rows, 1)"""
+        wide: Tensor = self.linear(features) + self.user_bias(user_index) + self.item_bias(item_index)
+        return wide

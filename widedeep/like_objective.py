@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from widedeep.config import Config
+from widedeep.device import resolve_precision
 from widedeep.histories import Encoded, Histories, concatenate
 from widedeep.metrics import auc
 from widedeep.model import WideDeepNet
-from widedeep.objective import Head
+from widedeep.objective import Head, adam
+from widedeep.rowwise import RowwiseAdagrad
 from widedeep.sampling import Negatives, PairBatch, PairBatches, PositiveBatches
+
+MANY_ROWS = 1_000_000  # from here on a CPU trains by rows
+SMALL_BATCH, LARGE_BATCH = 512, 4096
 
 
 class LikeObjective(Head):
@@ -21,6 +24,10 @@ class LikeObjective(Head):
 
     Where every interaction is a like there is nothing to tell apart: then random items stand in for the rest,
     `negatives` of them for each interaction, and the probability is that of an interaction among those.
+
+    Adam on everything, whose step costs as much as the tables are large. On much data a CPU trains by rows instead:
+    row-wise Adagrad on the embeddings, larger batches, `widedeep.fused`. On little data Adam comes to the better
+    model: AUC 0.795 against 0.784 on the test part of MovieLens latest-small.
     """
 
     head = "like"
@@ -40,11 +47,14 @@ class LikeObjective(Head):
         self.net = net
         self.module = self.learned = net.like
         self.learning_rate = config.train.learning_rate
+        self.embedding_rate = config.train.embedding_learning_rate
         self.patience = config.train.patience
         self.decay = (config.train.weight_decay, config.train.embedding_decay)
         self.histories = histories
         self.batches: PairBatches | PositiveBatches
-        size = config.train.batch_size
+        single = resolve_precision(config.train.precision, device) == torch.float32
+        net.like.by_rows = device.type == "cpu" and single and len(train) >= MANY_ROWS
+        size = batch_size(config.train.batch_size, net.like.by_rows)
         if not bool(train.liked.all()):
             self.batches = PairBatches(train, net.genre_shares, net.baselines(), size, device)
             self.rows = validation
@@ -64,13 +74,18 @@ class LikeObjective(Head):
             )
         self.judged = self.rows is not None and bool(self.rows.liked.any()) and bool((~self.rows.liked).any())
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def optimizers(self) -> list[torch.optim.Optimizer]:
         tables = self.net.like.embeddings()
         ids = {id(table) for table in tables}
         others = [parameter for parameter in self.module.parameters() if id(parameter) not in ids]
+        rate = self.rate(0.0)
+        if not self.net.like.by_rows:
+            tables_group = {"params": tables, "weight_decay": self.decay[1]}
+            return [adam([{"params": others, "weight_decay": self.decay[0]}, tables_group], rate)]
+        factor = self.embedding_rate / self.learning_rate
         return [
-            {"params": others, "weight_decay": self.decay[0]},
-            {"params": tables, "weight_decay": self.decay[1]},
+            adam([{"params": others, "weight_decay": self.decay[0]}], rate),
+            RowwiseAdagrad([{"params": tables, "factor": factor}], rate * factor, self.decay[1]),
         ]
 
     def rate(self, done: float) -> float:
@@ -78,8 +93,7 @@ class LikeObjective(Head):
         return self.learning_rate * 2.0 * (1.0 - done)  # twice, so that its mean is the learning rate
 
     def loss(self, batch: PairBatch) -> Tensor:
-        logits = self.net.training_like_logits(batch.user_index, batch.item_index, batch.statistics)
-        return F.binary_cross_entropy_with_logits(logits.float(), batch.liked)
+        return self.net.like_loss(batch.user_index, batch.item_index, batch.statistics, batch.liked)
 
     def validate(self) -> dict[str, float]:
         if not self.judged:
@@ -122,6 +136,13 @@ class LikeObjective(Head):
             for part in (rows.take(block) for block in _blocks(len(rows), self.net.device))
         ]
         return torch.cat(logits).float(), rows.liked.float()
+
+
+def batch_size(asked: int | None, by_rows: bool) -> int:
+    """As asked for, else what suits."""
+    if asked is not None:
+        return asked
+    return LARGE_BATCH if by_rows else SMALL_BATCH
 
 
 def _with_negatives(positives: Encoded, negatives: Negatives, seed: int) -> Encoded:

@@ -271,7 +271,8 @@ class WideDeepNet(nn.Module):
     def like_features(self, user_index: Tensor, item_index: Tensor, statistics: Tensor) -> Tensor:
         """(rows, columns) of the like head; statistics (rows, USER_COLUMNS + ITEM_COLUMNS)"""
         items, users = item_index.long(), user_index.long()
-        return torch.cat([statistics, self.item_features[items], self.user_features[users]], 1)
+        columns = (self.item_features.index_select(0, items), self.user_features.index_select(0, users))
+        return torch.cat([statistics, *columns], 1)
 
     def like_logits(self, user_index: Tensor, item_index: Tensor, rows: Tensor, totals: Tensor) -> Tensor:
         """(rows,) calibrated logits of P(like).
@@ -285,11 +286,10 @@ class WideDeepNet(nn.Module):
         calibrated: Tensor = logits * self.calibration[0] + self.calibration[1]
         return calibrated
 
-    def training_like_logits(self, user_index: Tensor, item_index: Tensor, statistics: Tensor) -> Tensor:
-        """(rows,) uncalibrated logits; hides some users and items, so that the unknown ones are learnt."""
+    def like_loss(self, user_index: Tensor, item_index: Tensor, statistics: Tensor, liked: Tensor) -> Tensor:
+        """() training loss of rows; hides some users and items, so that the unknown ones are learnt."""
         features = self.like_features(user_index, item_index, statistics)
         hide = torch.rand(2, len(user_index), device=self.device) < UNKNOWN_SHARE
         shown_user = user_index.masked_fill(hide[0], 0)
         shown_item = item_index.masked_fill(hide[1], 0)
-        logits: Tensor = self.like(shown_user, shown_item, features)
-        return logits
+        return self.like.loss(shown_user, shown_item, features, liked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -24,8 +25,8 @@ class Objective(Protocol):
 
     @property
     def batches(self) -> Batches: ...
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """For the optimizer."""
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Fresh ones, each for parameters of its own."""
         ...
 
     def loss(self, batch: Any) -> Tensor:
@@ -58,6 +59,18 @@ class Objective(Protocol):
         ...
 
     def restore(self, weights: dict[str, Tensor]) -> None: ...
+
+
+def adam(groups: list[dict[str, Any]], rate: float) -> torch.optim.Optimizer:
+    """Adam, in one pass over the parameters where the device has that."""
+    device = groups[0]["params"][0].device
+    return torch.optim.Adam(groups, lr=rate, fused=device.type in ("cpu", "cuda"))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of each group: `rate`, times the group's own "factor" if it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)
 
 
 class Head:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from widedeep.config import Config
 from widedeep.histories import Histories
 from widedeep.mixture import Mixture
 from widedeep.model import WideDeepNet
-from widedeep.objective import Head
+from widedeep.objective import Head, adam
 from widedeep.sampling import UserBatch, UserBatches
 
 AVERAGED_STEPS = 50  # that the kept weights are averaged over
@@ -55,8 +54,9 @@ class RankingObjective(Head):
         )
         self.mixture = mixture
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"params": list(self.learned.parameters()), "weight_decay": self.weight_decay}]
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        group = {"params": list(self.learned.parameters()), "weight_decay": self.weight_decay}
+        return [adam([group], self.learning_rate)]
 
     def rate(self, done: float) -> float:  # noqa: ARG002
         return self.learning_rate

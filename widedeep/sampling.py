@@ -43,10 +43,10 @@ class PairBatches:
         order = torch.randperm(len(train), device=train.liked.device)
         for rows in torch.split(order, self.batch_size):
             yield PairBatch(
-                train.user_index[rows],
-                train.item_index[rows],
-                self.statistics[rows],
-                train.liked[rows].float(),
+                train.user_index.index_select(0, rows),
+                train.item_index.index_select(0, rows),
+                self.statistics.index_select(0, rows),
+                train.liked.index_select(0, rows).float(),
             )
 
 

@@ -27,7 +27,7 @@ from widedeep.histories import Encoded, Histories
 from widedeep.like_objective import LikeObjective
 from widedeep.mixture import Mixture, ranking_targets
 from widedeep.model import WideDeepNet
-from widedeep.objective import Objective
+from widedeep.objective import Objective, set_rate
 from widedeep.ranking_objective import RankingObjective
 from widedeep.trend import choose_half_life, popularity
 
@@ -147,7 +147,7 @@ def fit(
             (ranking, chosen.ranking_epochs if chosen else config.train.ranking_epochs),
             (like, chosen.like_epochs if chosen else config.train.epochs),
         ):
-            rows, best = _train_head(config, net, objective, limit, device, report, checkpoint)
+            rows, best = train_head(config, net, objective, limit, device, report, checkpoint)
             curves += rows
             epochs[objective.head] = best
     net.eval()
@@ -189,7 +189,7 @@ def _set_shares(net: WideDeepNet, config: ModelConfig, chosen: Chosen | None) ->
     net.factor_share.fill_(0.5 if factor is None else factor)
 
 
-def _train_head(
+def train_head(
     config: Config,
     net: WideDeepNet,
     objective: Objective,
@@ -200,12 +200,10 @@ def _train_head(
 ) -> tuple[list[dict[str, Any]], int]:
     """Train one head for at most `epochs`; the curves, and the epochs that the kept weights saw."""
     dtype = resolve_precision(config.train.precision, device)
-    optimizer = torch.optim.Adam(
-        objective.parameter_groups(), lr=objective.rate(0.0), fused=device.type in ("cpu", "cuda")
-    )
+    optimizers = objective.optimizers()
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     modules = nn.ModuleDict({"net": net, "learned": objective.learned})
-    state = checkpoint.restore(objective.head, modules, optimizer, scaler)
+    state = checkpoint.restore(objective.head, modules, optimizers, scaler)
     total = len(objective.batches)
     if total == 0:
         return [], 0
@@ -216,13 +214,15 @@ def _train_head(
         modules.train()
         loss_sum = torch.zeros((), device=device)
         for number, batch in enumerate(objective.batches, 1):
-            for group in optimizer.param_groups:
-                group["lr"] = objective.rate((number - 1) / total)
+            rate = objective.rate((number - 1) / total)
+            for optimizer in optimizers:
+                set_rate(optimizer, rate)
             with autocast(device, dtype):
                 loss = objective.loss(batch)
-            optimizer.zero_grad(set_to_none=True)
+            objective.learned.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            scaler.step(optimizer)
+            for optimizer in optimizers:
+                scaler.step(optimizer)
             scaler.update()
             objective.after_step((epoch - 1) * total + number)
             loss_sum += loss.detach()
@@ -243,7 +243,7 @@ def _train_head(
         state.stopped = quality is not None and epoch - state.best_epoch >= objective.patience
         last = state.stopped or epoch == epochs
         report(Step(objective.head, epoch, epochs, total, total, metrics))
-        checkpoint.save(objective.head, modules, optimizer, scaler, state, force=last)
+        checkpoint.save(objective.head, modules, optimizers, scaler, state, force=last)
     if state.best is not None:
         objective.restore(state.best)
     return state.curves, state.best_epoch
