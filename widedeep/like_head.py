@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from widedeep.config import ModelConfig
 from widedeep.dropout import Dropout
+from widedeep.gradients import LookedUp
 
 
 class LikeHead(nn.Module):
@@ -34,6 +35,14 @@ class LikeHead(nn.Module):
     def embeddings(self) -> list[Tensor]:
         """The parameters that belong to single users and items."""
         return [table.weight for table in (self.user, self.item, self.user_bias, self.item_bias)]
+
+    def looked_up(self, user_index: Tensor, item_index: Tensor) -> list[LookedUp]:
+        """The rows of the tables that a batch reads, with the unknown ones that stand in for some."""
+        unknown = torch.zeros(1, dtype=user_index.dtype, device=user_index.device)
+        return [
+            LookedUp([self.user.weight, self.user_bias.weight], torch.cat([unknown, user_index])),
+            LookedUp([self.item.weight, self.item_bias.weight], torch.cat([unknown, item_index])),
+        ]
 
     def forward(self, user_index: Tensor, item_index: Tensor, features: Tensor) -> Tensor:
         """(rows,) logits.  user_index, item_index (rows,) int;  features (rows, columns)"""

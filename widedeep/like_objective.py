@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from widedeep.config import Config
+from widedeep.dropout import take_part
+from widedeep.gradients import LookedUp
 from widedeep.histories import Encoded, Histories, concatenate
 from widedeep.metrics import auc
 from widedeep.model import WideDeepNet
@@ -78,8 +80,15 @@ class LikeObjective(Head):
         return self.learning_rate * 2.0 * (1.0 - done)  # twice, so that its mean is the learning rate
 
     def loss(self, batch: PairBatch) -> Tensor:
-        logits = self.net.training_like_logits(batch.user_index, batch.item_index, batch.statistics)
-        return F.binary_cross_entropy_with_logits(logits.float(), batch.liked)
+        take_part(self.module, batch.part)
+        logits = self.net.training_like_logits(
+            batch.user_index, batch.item_index, batch.statistics, batch.part
+        )
+        losses: Tensor = F.binary_cross_entropy_with_logits(logits.float(), batch.liked, reduction="sum")
+        return losses / batch.part.total
+
+    def looked_up(self, batch: PairBatch) -> list[LookedUp]:
+        return self.net.like.looked_up(batch.user_index, batch.item_index)
 
     def validate(self) -> dict[str, float]:
         if not self.judged:
