@@ -16,8 +16,8 @@ from types import FrameType
 
 from experiments.commands import COMMANDS
 from experiments.flags import Parser, check_command, check_known, says
-from widedeep.distributed import launched
 from widedeep.errors import ConfigError, WideDeepError
+from widedeep.launch import launched
 
 FAILED = 2
 INTERRUPTED = 130

@@ -12,6 +12,7 @@ from experiments.jobs import BatchConfig, JobConfig
 from widedeep import distributed
 from widedeep.config import DataConfig, ModelConfig, TrainConfig
 from widedeep.errors import ConfigError
+from widedeep.launch import restarts
 
 Given = dict[str, Any]
 
@@ -62,7 +63,7 @@ def _train(given: Given) -> None:
         raise ConfigError(
             f"An alias belongs to a registered model: --alias {job.alias} needs --register NAME."
         )
-    if distributed.restarts() and config.train.checkpoint:
+    if restarts() and config.train.checkpoint:
         config = replace(config, train=replace(config.train, resume=True))
     with distributed.join(config.train.device) as world:
         if world.rank:

@@ -23,7 +23,8 @@ from experiments.recipe import both, on_data
 from experiments.stages import live_curves, make, start, timed, validation_line
 from experiments.tracking import open_run
 from widedeep.config import Config
-from widedeep.distributed import World, restarts
+from widedeep.distributed import World
+from widedeep.launch import restarts
 
 
 def job(config: Config, job_config: JobConfig, console: Console) -> None:

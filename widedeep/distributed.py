@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from widedeep.device import resolve_device
 from widedeep.errors import ConfigError, DeviceError, TrainingError
+from widedeep.launch import has_ended, launched, store_of
 
 Value = TypeVar("Value")
 
@@ -161,7 +162,7 @@ class World:
         return [
             rank
             for rank, (machine, number) in enumerate(self._members)
-            if rank != self.rank and machine == own[0] and _has_ended(number)
+            if rank != self.rank and machine == own[0] and has_ended(number)
         ]
 
     def lost(self, reason: str) -> TrainingError:
@@ -203,7 +204,13 @@ def join(device: str = "auto", timeout: timedelta = STEP_TIMEOUT) -> Iterator[Wo
     cuda = _take_device(device)
     world = World(rank, size)
     with world.answering():
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout)
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            store=store_of(rank, size, timeout),
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
+        )
         world._waiting = dist.new_group(backend="gloo", timeout=WAITING_TIMEOUT)
         own = torch.tensor([zlib.crc32(socket.gethostname().encode()), os.getpid()])
         members = [torch.empty_like(own) for _ in range(size)]
@@ -217,18 +224,6 @@ def join(device: str = "auto", timeout: timedelta = STEP_TIMEOUT) -> Iterator[Wo
     finally:
         World._joined = World()
     dist.destroy_process_group()
-
-
-def launched() -> tuple[int, int]:
-    """rank and number of processes, as torchrun says; 0 and 1 without it."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-
-def restarts() -> int:
-    """How often torchrun has started the processes again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _take_device(name: str) -> bool:
@@ -274,20 +269,6 @@ def _sigterm_of_torchrun(world: World) -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGTERM) is ended:
             signal.signal(signal.SIGTERM, before)
-
-
-def _has_ended(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    try:
-        with open(f"/proc/{process}/stat") as file:  # one that ended is a zombie until its parent has seen it
-            return file.read().rpartition(")")[2].split()[0] in ("Z", "X")
-    except OSError:
-        return False
 
 
 def _first_line(text: str) -> str:
