@@ -16,7 +16,8 @@ from types import FrameType
 
 from experiments.commands import COMMANDS
 from experiments.flags import Parser, check_command, check_known, says
-from widedeep.errors import WideDeepError
+from widedeep.errors import ConfigError, WideDeepError
+from widedeep.launch import launched
 
 FAILED = 2
 INTERRUPTED = 130
@@ -30,7 +31,11 @@ def main(words: Sequence[str] | None = None) -> int:
         _run(list(sys.argv[1:] if words is None else words))
         sys.stdout.flush()
     except WideDeepError as error:
-        says(f"error: {error}")
+        rank, _ = launched()
+        if rank == 0:
+            says(f"error: {error}")
+        elif not isinstance(error, ConfigError):  # those come to all processes alike, and the first tells
+            says(f"rank {rank}: error: {error}")
         status = FAILED
     except BrokenPipeError:  # who reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -39,7 +44,8 @@ def main(words: Sequence[str] | None = None) -> int:
         says(f"error: {error}. Make room on the disk, or check that the place may be written to.")
         status = FAILED
     except KeyboardInterrupt:
-        says("interrupted")
+        if launched()[0] == 0:
+            says("interrupted")
         return INTERRUPTED  # with SIGTERM ignored until the process has ended
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -74,6 +80,12 @@ def _run(words: list[str]) -> None:
     found, unknown = parser.parse_known_args(words)
     given = vars(found)
     name = given.pop("command")
+    _, processes = launched()
+    if processes > 1 and not COMMANDS[name].several:
+        raise ConfigError(
+            f"torchrun has started {processes} processes of {name!r}, which works in one: python -m experiments "
+            f"{name}. Several train one model: torchrun --nproc-per-node {processes} -m experiments train."
+        )
     check_known(unknown, [action.dest for action in parsers.choices[name]._actions])
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     COMMANDS[name].call(given)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments import flags
 from experiments.flags import Parser, add_fields, add_flag, config_from, section_from
 from experiments.jobs import BatchConfig, JobConfig
+from widedeep import distributed
 from widedeep.config import DataConfig, ModelConfig, TrainConfig
 from widedeep.errors import ConfigError
+from widedeep.launch import restarts
 
 Given = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Command:
-    """help: one line for the list of commands;  text: what its own --help begins with"""
+    """help: one line for the list of commands;  text: what its own --help begins with
+
+    several  torchrun may start it in several processes
+    """
 
     help: str
     text: str
     add_flags: Callable[[Parser], None]
     call: Callable[[Given], None]
+    several: bool = False
 
 
 def _console() -> Any:
@@ -57,9 +63,17 @@ def _train(given: Given) -> None:
         raise ConfigError(
             f"An alias belongs to a registered model: --alias {job.alias} needs --register NAME."
         )
-    from experiments import train
+    if restarts() and config.train.checkpoint:
+        config = replace(config, train=replace(config.train, resume=True))
+    with distributed.join(config.train.device) as world:
+        if world.rank:
+            from experiments import follow
 
-    train.job(config, job, _console())
+            follow.job(config, job, world)
+        else:
+            from experiments import train
+
+            train.job(config, job, _console())
 
 
 def _tune(given: Given) -> None:
@@ -155,9 +169,12 @@ COMMANDS = {
         "An alias given with --alias is set without a gate.\n\n"
         "  python -m experiments train --dataset ml-latest-small --wide-l2 200\n"
         "  python -m experiments train --dataset files --ratings train.csv --user-col user --item-col item \\\n"
-        "      --split none --register mymodel --alias champion",
+        "      --split none --register mymodel --alias champion\n\n"
+        "In several processes that share every batch, of which the first alone writes:\n\n"
+        "  torchrun --nproc-per-node 2 -m experiments train --dataset ml-latest-small",
         _settings("bootstrap", "refit", "register", "alias", "experiment", "run_name"),
         _train,
+        several=True,
     ),
     "tune": Command(
         "search for good settings on the validation part",

@@ -16,13 +16,15 @@ _turn: list[IO[str]] = []  # kept open, for the lock ends with it
 
 
 def share_cores() -> None:
-    """Have torch's waiting threads sleep if another job of this user is at work here; else they spin for a while.
+    """Have torch's waiting threads sleep if another job of this user, or another process of this one, is at work here.
+
+    Otherwise they spin for a while.
 
     Spinning threads are faster and starve each other: on two cores a training of 28 s took 56 s with threads that
     sleep at once; two of them side by side took 183 s each when both spun, 35 s when both slept, and 64 and 49 s
     when the first spun and the second slept. OMP_WAIT_POLICY in the environment has the last word.
     """
-    if not _alone():
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1 or not _alone():
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

@@ -74,6 +74,20 @@ class Console:
             counter.close()
 
 
+class Silent(Console):
+    """Of the processes that torchrun has started the first alone speaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_terminal = False
+
+    def say(self, text: str) -> None:
+        pass
+
+    def loud(self, text: str) -> None:
+        pass
+
+
 class Counter:
     """Called with (done, total), as evaluations and batch jobs do."""
 

@@ -114,6 +114,16 @@ def select(
     )
 
 
+def fit_before_test(recipe: Recipe, data: Prepared, progress: Progress | None = None) -> Recommender:
+    """The recipe's model that may be tested."""
+    return fit(recipe, data, data.before_test, "evaluate", progress)
+
+
+def refit(recipe: Recipe, data: Prepared, progress: Progress | None = None) -> Recommender:
+    """The recipe's model that has seen everything."""
+    return fit(recipe, data, data.dataset.interactions, "refit", progress)
+
+
 def fit(
     recipe: Recipe, data: Prepared, rows: Interactions, stage: str, progress: Progress | None = None
 ) -> Recommender:

@@ -16,6 +16,7 @@ from experiments.tracking import Run
 from widedeep import config as configuration
 from widedeep.config import Config
 from widedeep.device import resolve_device
+from widedeep.distributed import World
 from widedeep.recommender import Recommender
 from widedeep.training import Progress, Step
 
@@ -89,21 +90,18 @@ def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, 
     results, evaluated = None, None
     if len(data.split.test):
         with console.training("train on train and validation") as shown:
-            evaluated = timed(
-                run, "train", lambda: recipe.fit(chosen, data, data.before_test, "evaluate", shown)
-            )
+            evaluated = timed(run, "train", lambda: recipe.fit_before_test(chosen, data, shown))
         judged = evaluated
         console.say(f"train: the recipe on the {len(data.before_test):,} interactions before the test part")
         bench = Bench(data, job_config.bootstrap, console)
-        results = timed(run, "evaluate", lambda: bench.against_baselines(judged))
+        with World.current().all_threads():
+            results = timed(run, "evaluate", lambda: bench.against_baselines(judged))
         log_results(results, data, run)
         console.say(f"evaluate: {evaluation_line(results)}")
     if evaluated is not None and not job_config.refit:
         return Made(selection, results, evaluated, evaluated, BEFORE_TEST)
     with console.training("refit on all interactions") as shown:
-        final = timed(
-            run, "refit", lambda: recipe.fit(chosen, data, data.dataset.interactions, "refit", shown)
-        )
+        final = timed(run, "refit", lambda: recipe.refit(chosen, data, shown))
     console.say(f"refit: the same recipe on all {len(data.dataset.interactions):,} interactions")
     return Made(selection, results, evaluated, final, ALL)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.benchmarks import crosses, form, loading, ready
+from experiments.benchmarks import crosses, form, loading, processes, ready
 from widedeep.datasets import cache
 from widedeep.errors import ConfigError
 
@@ -169,3 +169,21 @@ def test_the_crosses_from_the_command_line(tmp_path: Path, capsys: pytest.Captur
     )  # all of them are kept, and which items they are of
     assert found[many, "stored"] < found[many, "dense matrix"]  # fewer users than items: the product form
     assert found[many, "fit"] > 0
+
+
+def test_two_processes_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert processes.main(["--quick", "--out", str(tmp_path)]) == 0
+    assert "# Several processes" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    found = {
+        (row["name"], row["metric"]): row["value"]
+        for row in results["rows"]
+        if row["unit"] != "rows per CPU s"
+    }
+    for case in processes.CASES:
+        assert 0 < found[case, "median step"] <= found[case, "fastest step"]
+    assert min(found[name, "exchange of gradients"] for name in ("rows", "whole tables")) > 0
+    one = found["one process, two threads", "median step"]
+    assert results["ratios"]["two processes/1 x one process, two threads, median step"] == pytest.approx(
+        found["two processes", "median step"] / one
+    )

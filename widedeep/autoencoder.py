@@ -44,13 +44,17 @@ class HistoryAutoencoder(nn.Module):
         """
         squares = weights.new_zeros(len(entries)).index_add_(0, entries.row_index, weights.square())
         scale = weights * squares.clamp(min=1e-12).rsqrt()[entries.row_index]
-        rows = entries.item_index.long()
-        if self.tells_apart:
-            rows = rows + self.item_count * (~entries.liked).long()
-        read = self.read(rows, entries.offsets, per_sample_weights=scale)
+        read = self.read(self.rows(entries), entries.offsets, per_sample_weights=scale)
         hidden = self.dropout(torch.tanh(read + user_features @ self.read_user))
         projected: Tensor = self.project(hidden)
         return projected
+
+    def rows(self, entries: Histories) -> Tensor:
+        """(entries,) int64: the vector that each is read by."""
+        rows = entries.item_index.long()
+        if self.tells_apart:
+            rows = rows + self.item_count * (~entries.liked).long()
+        return rows
 
     def candidate_vectors(self, item_features: Tensor) -> Tensor:
         """(item_count, ranking_dim); the same for every user, so a server computes them once."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from widedeep.config import Config, to_dict
+from widedeep.distributed import World
 from widedeep.errors import ConfigError
 from widedeep.files import load_tensors, write_atomically
 from widedeep.histories import Encoded
@@ -38,7 +39,8 @@ class Checkpoint:
     """One file for one fit. It belongs to the recipe and the data that wrote it, and refuses others.
 
     It is written at epochs' ends, though not oftener than WRITING_SHARE allows: every epoch has a seed of its
-    own, so going on from an earlier epoch comes to the same weights.
+    own, so going on from an earlier epoch comes to the same weights. Of several processes the first reads and writes
+    it; how many they are makes no difference to it.
     """
 
     def __init__(self, path: Path | None, resume: bool, fingerprint: str) -> None:
@@ -46,9 +48,11 @@ class Checkpoint:
         self.fingerprint = fingerprint
         self.stored: dict[str, Any] = {}
         self.next_write = 0.0
-        if path is None or not resume or not path.exists():
+        if path is None or not resume:
             return
-        stored = load_tensors(path, "a checkpoint")
+        stored = World.current().first(lambda: load_tensors(path, "a checkpoint") if path.exists() else None)
+        if stored is None:
+            return
         if stored.get("fingerprint") != fingerprint:
             raise ConfigError(
                 f"The checkpoint {path} is of another configuration or other data. "
@@ -104,6 +108,8 @@ class Checkpoint:
     ) -> None:
         """Write, if it is time to; `force` at a head's end."""
         if self.path is None or (time.monotonic() < self.next_write and not force):
+            return
+        if World.current().rank > 0:
             return
         begun = time.monotonic()
         content = {

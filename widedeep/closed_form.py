@@ -76,6 +76,22 @@ def default(config: ModelConfig) -> ClosedForm:
     )
 
 
+def solve(
+    net: WideDeepNet,
+    histories: Histories,
+    targets: Targets | None,
+    config: ModelConfig,
+    settled: ClosedForm | None,
+    seed: int,
+) -> ClosedForm:
+    """Fit both parts: with `settled` if it is given, else with what is best for the targets if there are any."""
+    if settled is None and targets is not None:
+        return fit_and_choose(net, histories, targets, config, seed)
+    settings = settled or default(config)
+    fit_with(net, histories, settings, seed)
+    return settings
+
+
 def fit_with(net: WideDeepNet, histories: Histories, settings: ClosedForm, seed: int) -> None:
     """Fit both parts with known settings."""
     net.likes_only.fill_(settings.likes_only)

@@ -8,7 +8,7 @@ WideDeepError
 │   ├── InvalidRowsError     rows that are not interactions: says which, and on what lines
 │   └── EmptyDataError       a step left too little to go on: says which step
 ├── BundleError              a model file is damaged, foreign, pickled or of another version
-├── TrainingError            the training diverged
+├── TrainingError            the training diverged, or one of its processes is gone
 ├── DeviceError              the device that was asked for is not there
 ├── RequestError             a query that cannot be answered; `field` names the part of it
 │   ├── InvalidQueryError    a value that is out of range or of the wrong kind
@@ -56,7 +56,7 @@ class BundleError(WideDeepError):
 
 
 class TrainingError(WideDeepError):
-    """The training diverged."""
+    """The training diverged, or one of its processes is gone."""
 
 
 class DeviceError(WideDeepError):

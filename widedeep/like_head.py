@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from widedeep.config import ModelConfig
 from widedeep.dropout import Dropout
 from widedeep.fused import PerceptronLoss
+from widedeep.gradients import LookedUp
 
 
 class LikeHead(nn.Module):
@@ -54,6 +55,14 @@ class LikeHead(nn.Module):
     @property
     def _tables(self) -> tuple[nn.Embedding, ...]:
         return self.user, self.item, self.user_bias, self.item_bias
+
+    def looked_up(self, user_index: Tensor, item_index: Tensor) -> list[LookedUp]:
+        """The rows of the tables that a batch reads, with the unknown ones that stand in for some."""
+        unknown = torch.zeros(1, dtype=user_index.dtype, device=user_index.device)
+        return [
+            LookedUp([self.user.weight, self.user_bias.weight], torch.cat([unknown, user_index])),
+            LookedUp([self.item.weight, self.item_bias.weight], torch.cat([unknown, item_index])),
+        ]
 
     def forward(self, user_index: Tensor, item_index: Tensor, features: Tensor) -> Tensor:
         """(rows,) logits.  user_index, item_index (rows,) int;  features (rows, columns)"""

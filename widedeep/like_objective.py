@@ -8,6 +8,8 @@ from torch import Tensor
 
 from widedeep.config import Config
 from widedeep.device import resolve_precision
+from widedeep.dropout import take_part
+from widedeep.gradients import LookedUp
 from widedeep.histories import Encoded, Histories, concatenate
 from widedeep.metrics import auc
 from widedeep.model import WideDeepNet
@@ -93,7 +95,13 @@ class LikeObjective(Head):
         return self.learning_rate * 2.0 * (1.0 - done)  # twice, so that its mean is the learning rate
 
     def loss(self, batch: PairBatch) -> Tensor:
-        return self.net.like_loss(batch.user_index, batch.item_index, batch.statistics, batch.liked)
+        part = batch.part
+        take_part(self.module, part)
+        mean = self.net.like_loss(batch.user_index, batch.item_index, batch.statistics, batch.liked, part)
+        return mean * (len(batch.liked) / part.total)
+
+    def looked_up(self, batch: PairBatch) -> list[LookedUp]:
+        return self.net.like.looked_up(batch.user_index, batch.item_index)
 
     def validate(self) -> dict[str, float]:
         if not self.judged:

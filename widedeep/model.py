@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from widedeep.autoencoder import HistoryAutoencoder
 from widedeep.config import ModelConfig
+from widedeep.distributed import Part
 from widedeep.factors import ItemFactors
 from widedeep.features import FeatureProcessor
 from widedeep.histories import Encoded, Histories
@@ -286,10 +287,12 @@ class WideDeepNet(nn.Module):
         calibrated: Tensor = logits * self.calibration[0] + self.calibration[1]
         return calibrated
 
-    def like_loss(self, user_index: Tensor, item_index: Tensor, statistics: Tensor, liked: Tensor) -> Tensor:
-        """() training loss of rows; hides some users and items, so that the unknown ones are learnt."""
+    def like_loss(
+        self, user_index: Tensor, item_index: Tensor, statistics: Tensor, liked: Tensor, part: Part
+    ) -> Tensor:
+        """() training loss of the `part` of a batch; hides some users and items, so that the unknown ones are learnt."""
         features = self.like_features(user_index, item_index, statistics)
-        hide = torch.rand(2, len(user_index), device=self.device) < UNKNOWN_SHARE
+        hide = torch.rand(2, part.total, device=self.device)[:, part.rows] < UNKNOWN_SHARE
         shown_user = user_index.masked_fill(hide[0], 0)
         shown_item = item_index.masked_fill(hide[1], 0)
         return self.like.loss(shown_user, shown_item, features, liked)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from widedeep.gradients import LookedUp
+
 
 class Batches(Protocol):
     def __len__(self) -> int: ...
@@ -30,7 +32,11 @@ class Objective(Protocol):
         ...
 
     def loss(self, batch: Any) -> Tensor:
-        """() the mean loss of one of `batches`."""
+        """() the mean loss of one of `batches`; of a part of it, the part's share of the mean."""
+        ...
+
+    def looked_up(self, batch: Any) -> list[LookedUp]:
+        """The rows of embedding tables that the batch reads, for all tables with few of them."""
         ...
 
     @property

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from widedeep.config import Config
+from widedeep.dropout import take_part
+from widedeep.gradients import LookedUp
 from widedeep.histories import Histories
 from widedeep.mixture import Mixture
 from widedeep.model import WideDeepNet
@@ -71,6 +73,7 @@ class RankingObjective(Head):
     def loss(self, batch: UserBatch) -> Tensor:
         """Per hidden like, so that the scale does not depend on how long histories are."""
         net, visible, hidden = self.net, batch.visible, batch.hidden
+        take_part(self.learned, batch.part)
         weights = visible.recency_weights(float(net.recency))
         users = net.user_features[batch.user_index]
         logits = self.learned(visible, weights, users, net.item_features).float()
@@ -78,8 +81,11 @@ class RankingObjective(Head):
         logits = logits.index_put(read, logits.new_tensor(-torch.inf))  # what was read is not to be found
         catalogue = logits[:, 1 : net.warm_count + 1].log_softmax(1)
         found = catalogue[hidden.row_index, hidden.item_index.long() - 1]
-        loss: Tensor = -found.sum() / (len(hidden) * self.batches.mean_hidden)
+        loss: Tensor = -found.sum() / (batch.part.total * self.batches.mean_hidden)
         return loss
+
+    def looked_up(self, batch: UserBatch) -> list[LookedUp]:
+        return [LookedUp([self.learned.read.weight], self.learned.rows(batch.visible))]
 
     def validate(self) -> dict[str, float]:
         if self.mixture is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from widedeep.distributed import Part, World
 from widedeep.histories import Encoded, Histories
 from widedeep.statistics import Baselines, ordered_statistics
 
@@ -17,12 +18,16 @@ EDGE = 0.05  # of a history, at its start and its end, where it is not cut
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Rows for the like head: user_index, item_index, statistics (rows, columns), liked (rows,) float32."""
+    """Rows for the like head: user_index, item_index, statistics (rows, columns), liked (rows,) float32.
+
+    part  which of the batch's rows they are: one process has not all of them
+    """
 
     user_index: Tensor
     item_index: Tensor
     statistics: Tensor
     liked: Tensor
+    part: Part
 
 
 class PairBatches:
@@ -41,12 +46,16 @@ class PairBatches:
     def __iter__(self) -> Iterator[PairBatch]:
         train = self.train
         order = torch.randperm(len(train), device=train.liked.device)
-        for rows in torch.split(order, self.batch_size):
+        world = World.current()
+        for batch in torch.split(order, self.batch_size):
+            part = world.part(len(batch))
+            rows = batch[part.rows]
             yield PairBatch(
                 train.user_index.index_select(0, rows),
                 train.item_index.index_select(0, rows),
                 self.statistics.index_select(0, rows),
                 train.liked.index_select(0, rows).float(),
+                part,
             )
 
 
@@ -73,13 +82,16 @@ class PositiveBatches:
         return math.ceil(len(self.train) / self.batch_size)
 
     def __iter__(self) -> Iterator[PairBatch]:
+        world = World.current()
         order = torch.randperm(len(self.train), device=self.train.liked.device)
         for rows in torch.split(order, self.batch_size):
             users, items = self.train.user_index[rows], self.train.item_index[rows]
             other_users, other_items = self.negatives.draw(users)
             own = torch.arange(len(users) + len(other_users), device=users.device) < len(users)
             users, items = torch.cat([users, other_users]), torch.cat([items, other_items])
-            yield PairBatch(users, items, self.statistics(users, items, own), own.float())
+            part = world.part(len(users))
+            users, items, own = users[part.rows], items[part.rows], own[part.rows]
+            yield PairBatch(users, items, self.statistics(users, items, own), own.float(), part)
 
 
 class Negatives:
@@ -108,11 +120,15 @@ class Negatives:
 
 @dataclass(frozen=True)
 class UserBatch:
-    """Users for the ranking head: the part of their histories that it reads, and what of the rest it must find."""
+    """Users for the ranking head: the part of their histories that it reads, and what of the rest it must find.
+
+    part  which of the batch's users they are: one process has not all of them
+    """
 
     user_index: Tensor
     visible: Histories
     hidden: Histories
+    part: Part
 
 
 class UserBatches:
@@ -138,12 +154,17 @@ class UserBatches:
         return math.ceil(len(self.users) / self.batch_size)
 
     def __iter__(self) -> Iterator[UserBatch]:
+        world = World.current()
         order = torch.randperm(len(self.users), device=self.users.device)
-        for rows in torch.split(self.users[order], self.batch_size):
-            entries = self.entries.take(rows)
+        for users in torch.split(self.users[order], self.batch_size):
+            entries = self.entries.take(users)
             visible = self._visible(entries)
             wanted = ~visible & entries.liked if self.likes_only else ~visible
-            yield UserBatch(rows, entries.where(visible), entries.where(wanted))
+            read, hidden, part = entries.where(visible), entries.where(wanted), world.part(len(users))
+            if world.size > 1:
+                own = torch.arange(part.start, part.stop, device=users.device)
+                read, hidden = read.take(own), hidden.take(own)
+            yield UserBatch(users[part.rows], read, hidden, part)
 
     def _visible(self, entries: Histories) -> Tensor:
         """(entries,) bool: the entries before a place drawn for each history; one at least is after it."""

@@ -18,11 +18,13 @@ from torch import nn
 
 from widedeep.checkpoint import Checkpoint
 from widedeep.choices import DEEP_SHARES, FACTOR_SHARES, choose_calibration, choose_shares, level
-from widedeep.closed_form import ClosedForm, default, fit_and_choose, fit_with
+from widedeep.closed_form import ClosedForm, solve
 from widedeep.config import Config, ModelConfig
 from widedeep.device import autocast, resolve_device, resolve_precision
+from widedeep.distributed import World
 from widedeep.errors import EmptyDataError, TrainingError
 from widedeep.features import FeatureProcessor
+from widedeep.gradients import sum_gradients
 from widedeep.histories import Encoded, Histories
 from widedeep.like_objective import LikeObjective
 from widedeep.mixture import Mixture, ranking_targets
@@ -107,7 +109,8 @@ def fit(
     known       the closed-form parts' choices of another fit on the same data, which are not made again
     progress    called at every batch and epoch; may raise to end the training
     stage       names the checkpoint file when one recipe is fitted several times
-    Raises      EmptyDataError: no likes to learn from; TrainingError: the loss is not finite
+    Raises      EmptyDataError: no likes to learn from; TrainingError: the loss is not finite, or one of several
+                processes (see widedeep.distributed) is gone
     """
     if not bool(train.liked.any()):
         raise EmptyDataError(
@@ -120,24 +123,30 @@ def fit(
         )
     report = progress or (lambda _step: None)
     device = resolve_device(config.train.device)
+    world = World.current()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)
         net = WideDeepNet.for_data(config.model, processor, train).to(device)
-        half_life = chosen.popularity_half_life if chosen else choose_half_life(train, net.item_count)
+        half_life = (
+            chosen.popularity_half_life
+            if chosen
+            else world.first(lambda: choose_half_life(train, net.item_count))
+        )
         net.popularity = popularity(train.take(train.liked), net.item_count, half_life).to(device)
         histories = Histories.from_encoded(train, processor.user_count).to(device)
         held_out = None if validation is None else validation.to(device)
         targets = None if held_out is None else ranking_targets(held_out, net.item_count, config.train.seed)
         report(Step("wide", 0, 1, 0, 1))
         settled = chosen.closed_form if chosen else known
-        if settled is None and targets is not None:
-            closed_form = fit_and_choose(net, histories, targets, config.model, config.train.seed)
-        else:
-            closed_form = settled or default(config.model)
-            fit_with(net, histories, closed_form, config.train.seed)
+        solved = world.first(
+            lambda: solve(net, histories, targets, config.model, settled, config.train.seed).to_dict()
+        )
+        closed_form = ClosedForm.from_dict(solved)
+        world.share(net)
         report(Step("wide", 1, 1, 1, 1))
         _set_shares(net, config.model, chosen)
-        mixture = None if targets is None else Mixture(net, targets, histories)
+        judged = targets if world.rank == 0 else None  # by the first process alone
+        mixture = None if judged is None else Mixture(net, judged, histories)
         ranking = RankingObjective(config, net, histories, mixture, device)
         like = LikeObjective(config, net, train, histories, held_out, device)
         checkpoint = Checkpoint.of(config, train, stage)
@@ -151,9 +160,11 @@ def fit(
             curves += rows
             epochs[objective.head] = best
     net.eval()
-    level(net, like)
-    found = {}
-    if mixture is not None:
+
+    def settle() -> dict[str, float]:
+        level(net, like)
+        if mixture is None:
+            return {}
         if chosen is None:
             model = config.model
             open_factor_shares = (
@@ -165,7 +176,11 @@ def fit(
                 open_factor_shares if model.factor_share is None else (model.factor_share,),
             )
             choose_calibration(net, like)
-        found = {**ranking.validate(), **like.validate()}
+        return {**ranking.validate(), **like.validate()}
+
+    found = world.first(settle)
+    for tensor in (net.like.linear.bias, net.deep_share, net.factor_share, net.calibration):
+        tensor.data.copy_(world.of_first(tensor))
     if chosen:
         net.calibration.copy_(torch.tensor(chosen.calibration))
     scale, shift = net.calibration.tolist()
@@ -199,6 +214,7 @@ def train_head(
     checkpoint: Checkpoint,
 ) -> tuple[list[dict[str, Any]], int]:
     """Train one head for at most `epochs`; the curves, and the epochs that the kept weights saw."""
+    world = World.current()
     dtype = resolve_precision(config.train.precision, device)
     optimizers = objective.optimizers()
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -221,6 +237,8 @@ def train_head(
                 loss = objective.loss(batch)
             objective.learned.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            if world.size > 1:
+                sum_gradients(world, objective.learned.parameters(), objective.looked_up(batch))
             for optimizer in optimizers:
                 scaler.step(optimizer)
             scaler.update()
@@ -228,7 +246,7 @@ def train_head(
             loss_sum += loss.detach()
             report(Step(objective.head, epoch, epochs, number, total))
         modules.eval()
-        metrics = {"train_loss": float(loss_sum) / total, **objective.validate()}
+        metrics = {"train_loss": float(world.sum(loss_sum)) / total, **world.first(objective.validate)}
         if not math.isfinite(metrics["train_loss"]):
             raise TrainingError(
                 f"The {objective.head} head's loss became {metrics['train_loss']} in epoch {epoch}. "

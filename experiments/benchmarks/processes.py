@@ -1,0 +1,174 @@
+"""What a second process is worth: rows per second of the like head's training in two processes and in one.
+
+    python -m experiments.benchmarks.processes [--quick] --out DIR
+
+One batch of the same size is trained by one process with two threads, by one process with one thread, and by two
+processes with a thread each, in turns, at ML-10M's table sizes. Beside it, what a step of two processes costs that
+sums the gradients of whole tables, and of one that sends the rows that were looked up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from experiments.benchmarks import form
+from widedeep import ModelConfig, distributed
+from widedeep.dropout import take_part
+from widedeep.errors import TrainingError
+from widedeep.gradients import LookedUp, sum_gradients
+from widedeep.like_head import LikeHead
+
+ABOUT = "Train the like head in two processes, beside one with as many threads."
+USERS, ITEMS, COLUMNS = 69_878, 10_677, 60
+BATCH, STEPS = 16_384, 12
+QUICK_BATCH, QUICK_STEPS = 512, 2
+CASES = {  # processes, threads of each
+    "two processes": (2, 1),
+    "one process, two threads": (1, 2),
+    "one process, one thread": (1, 1),
+}
+
+
+def batch_of(step: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """user_index, item_index, features, liked: made up, frequent ones more frequent, the same in all processes."""
+    generator = torch.Generator().manual_seed(step)
+    skewed = torch.rand(2, size, generator=generator) ** 2
+    users, items = (skewed[0] * USERS).int(), (skewed[1] * ITEMS).int()
+    features = torch.randn(size, COLUMNS, generator=generator)
+    return users, items, features, (torch.rand(size, generator=generator) < 0.5).float()
+
+
+def looked_up(head: LikeHead, users: Tensor, items: Tensor, exchange: str) -> list[LookedUp]:
+    return head.looked_up(users, items) if exchange == "rows" else []
+
+
+def child(size: int, steps: int, exchange: str) -> None:
+    """What each process runs; the first prints the seconds of its steps, the CPU's of all processes, and those of the
+    exchanges in its steps."""
+    with distributed.join("cpu") as world:
+        torch.manual_seed(0)
+        head = LikeHead(ModelConfig(), USERS, ITEMS, COLUMNS).train()
+        optimizer = torch.optim.Adam(head.parameters(), fused=True)
+        batches = [batch_of(step, size) for step in range(steps)]
+        seconds, exchanges, own_cpu = [], [], []
+        for number, (users, items, features, liked) in enumerate([batches[0], *batches]):
+            world.sum(torch.zeros(1))  # all begin together
+            started, cpu = time.perf_counter(), time.process_time()
+            part = world.part(size)
+            rows = part.rows
+            take_part(head, part)
+            logits = head(users[rows], items[rows], features[rows])
+            losses = torch.nn.functional.binary_cross_entropy_with_logits(
+                logits, liked[rows], reduction="sum"
+            )
+            optimizer.zero_grad()
+            (losses / size).backward()  # type: ignore[no-untyped-call]
+            if world.size > 1:
+                world.sum(torch.zeros(1))  # so that waiting for the other is not taken for the exchange
+            together = time.perf_counter()
+            sum_gradients(world, head.parameters(), looked_up(head, users[rows], items[rows], exchange))
+            exchanged = time.perf_counter()
+            optimizer.step()
+            if number:  # the first warms up
+                seconds.append(time.perf_counter() - started)
+                exchanges.append(exchanged - together)
+                own_cpu.append(time.process_time() - cpu)
+        cpu_of_all = world.sum(torch.tensor(own_cpu, dtype=torch.float64)).tolist()
+        if world.rank == 0:
+            print(json.dumps({"steps": seconds, "cpu": cpu_of_all, "exchanges": exchanges}))
+
+
+def measure(case: str, size: int, steps: int, exchange: str = "rows") -> dict[str, list[float]]:
+    """Raises  TrainingError: a process has failed"""
+    processes, threads = CASES[case]
+    module = ["-m", "experiments.benchmarks.processes", "--child", str(size), str(steps), exchange]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [sys.executable, *launch, *module],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise TrainingError(f"{case}: the processes failed:\n{done.stderr}")
+    found: dict[str, list[float]] = json.loads(done.stdout)
+    return found
+
+
+def rounds(size: int, steps: int, repeats: int) -> dict[str, list[dict[str, list[float]]]]:
+    """What each case and each exchange gave, in turns."""
+    cases = [(name, name, "rows") for name in CASES] + [("whole tables", "two processes", "whole tables")]
+    found: dict[str, list[dict[str, list[float]]]] = {name: [] for name, _, _ in cases}
+    for round_ in range(repeats):
+        turn = round_ % len(cases)
+        for name, case, exchange in (*cases[turn:], *cases[:turn]):
+            if sys.stderr.isatty():
+                print(f"round {round_ + 1} of {repeats}: {name}", file=sys.stderr)
+            found[name].append(measure(case, size, steps, exchange))
+    return found
+
+
+def run(size: int, steps: int, repeats: int) -> form.Report:
+    report = form.Report(
+        "Several processes",
+        f"The like head at {USERS:,} users and {ITEMS:,} items, batches of {size:,} rows over all processes, Adam; "
+        f"{repeats} rounds of {steps} steps in turns.",
+    )
+    found = rounds(size, steps, repeats)
+    speed: dict[str, dict[str, float]] = {"median": {}, "fastest": {}}
+    cpu = {}
+    for name in CASES:
+        steps_of = [value for part in found[name] for value in part["steps"]]
+        for metric, seconds in (("median", statistics.median(steps_of)), ("fastest", min(steps_of))):
+            speed[metric][name] = size / seconds
+            report.add(name, f"{metric} step", size / seconds, "rows/s")
+        cpu[name] = statistics.median(value for part in found[name] for value in part["cpu"])
+        report.add(name, "median step", size / cpu[name], "rows per CPU s")
+    for metric, rates in speed.items():
+        two = rates["two processes"]
+        for name, times in (("one process, two threads", 1), ("one process, one thread", 2)):
+            ratio = form.ratio_of_gains(two, times * rates[name])
+            report.ratios[f"two processes/{times} x {name}, {metric} step"] = ratio
+    alone = cpu["one process, one thread"]
+    report.ratios["two processes/one process, one thread, CPU"] = form.ratio_of_costs(
+        cpu["two processes"], alone
+    )
+    costs = {}
+    for name, key in (("rows", "two processes"), ("whole tables", "whole tables")):
+        exchanges = [value for part in found[key] for value in part["exchanges"]]
+        costs[name] = statistics.median(exchanges)
+        report.add(name, "exchange of gradients", 1000 * costs[name], "ms a step")
+    report.ratios["rows/whole tables, exchange"] = form.ratio_of_costs(costs["rows"], costs["whole tables"])
+    report.notes.append(
+        "rows/s are of the clock: another job on the machine disturbs them, the fastest step the least. CPU seconds "
+        "are those of all processes: what two do beyond the work of one, without what they wait for each other."
+    )
+    report.notes.append(
+        "An efficiency of 1 is two processes that are as fast as two threads of one, or as two independent processes "
+        "of one thread."
+    )
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--child"]:
+        child(int(words[1]), int(words[2]), words[3])
+        return 0
+    options = form.parser("processes", ABOUT).parse_args(words)
+    size, steps = (QUICK_BATCH, QUICK_STEPS) if options.quick else (BATCH, STEPS)
+    return form.deliver(lambda: run(size, steps, 1 if options.quick else form.REPEATS), options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
