@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from widedeep import Config, DataConfig, ModelConfig, Recommender, TrainConfig, distributed
+from widedeep import Config, DataConfig, ModelConfig, Recommender, TrainConfig, distributed, like_objective
 from widedeep.datasets import Dataset, load
 from widedeep.distributed import Part, World
 from widedeep.gradients import LookedUp, sum_gradients
@@ -22,6 +22,7 @@ from widedeep.split import Split, split
 from widedeep.training import FitResult, Step
 
 HEIGHT, COLUMNS, ROWS, MANY = 500, 8, 31, 5_000
+KINDS = ("likes_and_others", "likes_alone", "by_rows")  # by_rows: as on much data
 SEEN = timedelta(seconds=10)  # that a process may stand still
 
 
@@ -53,9 +54,17 @@ def data(likes_alone: bool = False) -> tuple[Dataset, Split]:
     return dataset, split(rows, settings)
 
 
-def train(checkpoint: str = "", likes_alone: bool = False, progress: Any = None) -> FitResult:
-    dataset, parts = data(likes_alone)
-    _, result = Recommender.fit(config(checkpoint), dataset, parts.train, parts.validation, progress=progress)
+def train(checkpoint: str = "", kind: str = "", progress: Any = None) -> FitResult:
+    """kind  one of KINDS"""
+    dataset, parts = data(kind == "likes_alone")
+    usual = like_objective.MANY_ROWS
+    like_objective.MANY_ROWS = 1 if kind == "by_rows" else usual
+    try:
+        _, result = Recommender.fit(
+            config(checkpoint), dataset, parts.train, parts.validation, progress=progress
+        )
+    finally:
+        like_objective.MANY_ROWS = usual
     return result
 
 
@@ -116,8 +125,8 @@ def together(folder: Path) -> None:
             found[name] = Pair(sparse).gradients(world, world.part(rows))
             found[f"{name} sent"] = world.sent
         torch.save(found, folder / f"gradients.{world.rank}.pt")
-        save(train(), folder / f"likes_and_others.{world.rank}.pt")
-        save(train(likes_alone=True), folder / f"likes_alone.{world.rank}.pt")
+        for kind in KINDS:
+            save(train(kind=kind), folder / f"{kind}.{world.rank}.pt")
 
 
 def die_once(folder: Path) -> None:

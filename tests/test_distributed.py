@@ -64,10 +64,10 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("likes_alone", [False, True])
-def test_two_processes_have_the_loss_curve_of_one(together: Path, likes_alone: bool) -> None:
-    one = several_processes.train(likes_alone=likes_alone)
-    first, second = loaded(together, "likes_alone" if likes_alone else "likes_and_others")
+@pytest.mark.parametrize("kind", several_processes.KINDS)
+def test_two_processes_have_the_loss_curve_of_one(together: Path, kind: str) -> None:
+    one = several_processes.train(kind=kind)
+    first, second = loaded(together, kind)
     assert len(one.curves) == len(first["curves"]) == 9
     assert second["curves"] == first["curves"]
     for expected, found in zip(one.curves, first["curves"], strict=True):

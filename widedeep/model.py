@@ -290,7 +290,7 @@ class WideDeepNet(nn.Module):
     def like_loss(
         self, user_index: Tensor, item_index: Tensor, statistics: Tensor, liked: Tensor, part: Part
     ) -> Tensor:
-        """() training loss of the `part` of a batch; hides some users and items, so that the unknown ones are learnt."""
+        """() loss of the `part` of a batch; hides some users and items, so that the unknown ones are learnt."""
         features = self.like_features(user_index, item_index, statistics)
         hide = torch.rand(2, part.total, device=self.device)[:, part.rows] < UNKNOWN_SHARE
         shown_user = user_index.masked_fill(hide[0], 0)
