@@ -246,7 +246,8 @@ def run(quick: bool, largest: bool, tell: Tell) -> form.Report:
     report.notes.append(f"An epoch is the time of its first {STEPS} steps, taken for all of its steps.")
     report.notes.append(
         "Crosses take entries x items additions for the counts and items³ for the inverse, up to the limit of items in "
-        "widedeep/crossed.py; experiments.benchmarks.crosses has larger catalogues."
+        "widedeep/crossed.py; with fewer users than items, users² x items for the product form instead. "
+        "experiments.benchmarks.crosses has larger catalogues."
     )
     report.notes.append("The heads' memory includes loading, splitting and encoding.")
     return report
