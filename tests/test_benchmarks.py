@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.benchmarks import crosses, form, loading, processes, ready
+from experiments.benchmarks import crosses, evaluating, form, growth, loading, processes, ready
 from widedeep.datasets import cache
 from widedeep.errors import ConfigError
 
@@ -187,3 +187,45 @@ def test_two_processes_from_the_command_line(tmp_path: Path, capsys: pytest.Capt
     assert results["ratios"]["two processes/1 x one process, two threads, median step"] == pytest.approx(
         found["two processes", "median step"] / one
     )
+
+
+def test_evaluating_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The opponents find the lists that ours does, but where rounding decides."""
+    flags = ["--quick", "--users", "120", "--items", "100", "--interactions", "3000"]
+    assert evaluating.main([*flags, "--out", str(tmp_path)]) == 0
+    assert "| EASE/numpy loop, EASE |" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    found = {(row["name"], row["metric"]): row["value"] for row in results["rows"]}
+    assert {name for name, metric in found if metric == "NDCG@10"} == set(evaluating.NAMES)
+    for opponent in ("numpy loop, EASE", "dense product, EASE"):
+        assert found[opponent, "lists that are EASE's"] > 0.9
+        assert results["ratios"][f"EASE/{opponent}"] == pytest.approx(
+            found["EASE", "lists"] / found[opponent, "lists"]
+        )
+    assert all(found[name, "memory"] >= found[name, "memory before it"] > 0 for name in evaluating.NAMES)
+
+
+def test_growth_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert growth.main(["--quick", "--out", str(tmp_path)]) == 0
+    assert "| crosses, 4,000 interactions |" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    found = {(row["name"], row["metric"]): row["value"] for row in rows}
+    for stage in growth.STAGES:
+        assert (stage, "last slope of time") in found
+        assert all(found[f"{stage}, {size:,}", "time"] >= 0 for size in growth.QUICK_SIZES)
+    assert found[f"{growth.ENCODE}, {growth.QUICK_SIZES[1]:,}", "time"] > 0
+
+
+def test_the_slope_is_the_exponent() -> None:
+    sizes = [10**5, 10**6, 10**7]
+    assert growth.slope(sizes, [3 * size**1.5 for size in sizes]) == pytest.approx(1.5)
+    assert growth.slope(sizes, [7.0, 7.0, 7.0]) == pytest.approx(0.0)
+
+
+def test_a_stage_apart_costs_what_it_says(tmp_path: Path) -> None:
+    growth.make(tmp_path, 4000, 300)
+    cost = form.apart(growth.measure, growth.ENCODE, tmp_path)
+    assert cost.seconds > 0
+    histories, test, item_count, warm_count = growth._encoded(tmp_path)
+    assert warm_count < item_count <= 301
+    assert len(histories.item_index) + len(test) < 4000  # the rest validates

@@ -8,8 +8,6 @@ their own for each size. Beside them is what a dense items x items matrix of flo
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -56,11 +54,11 @@ def measure(items: int, users: int) -> Cost:
         nothing,
         torch.ones(len(pairs), dtype=torch.bool),
     )
-    before = _peak()
+    before = form.peak()
     started = time.process_time()
     wide = ItemWeights.fit(histories, items + 1, 250.0)
     seconds = time.process_time() - started
-    peak = _peak() - before
+    peak = form.peak() - before
     answers = []
     for row in range(form.REPEATS):
         one = histories.take(torch.tensor([row]))
@@ -73,12 +71,6 @@ def measure(items: int, users: int) -> Cost:
     )
 
 
-def _peak() -> float:
-    """Megabytes that the process has held at most."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held / MEGABYTE if sys.platform == "darwin" else held / 1024
-
-
 def run(sizes: tuple[int, ...], users: int) -> form.Report:
     report = form.Report(
         "Item x item crosses",
@@ -86,8 +78,7 @@ def run(sizes: tuple[int, ...], users: int) -> form.Report:
         f"above, {NEIGHBOURS} for each of the {ITEM_LIMIT:,} most frequent items.",
     )
     for items in sizes:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            cost = pool.apply(measure, (items, users))
+        cost: Cost = form.apart(measure, items, users)
         name = f"{items:,} items"
         dense = items**2 * 4 / MEGABYTE
         report.add(name, "items with crosses", cost.active, "")

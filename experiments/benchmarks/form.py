@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -24,6 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from widedeep.errors import ConfigError, WideDeepError
 
@@ -135,6 +138,23 @@ def interleave(
                 wall[case.name].append(wall_end - wall_start)
                 cpu[case.name].append(cpu_end - cpu_start)
     return {case.name: Timing(tuple(wall[case.name]), tuple(cpu[case.name])) for case in cases}
+
+
+def apart(call: Callable[..., Any], *arguments: object) -> Any:
+    """`call` in a fresh process, whose `peak` is then its own; what it takes and gives is pickled on the way."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(call, arguments)
+
+
+def here(call: Callable[..., Any], *arguments: object) -> Any:
+    """In this process: quicker, and what it says of memory is nothing."""
+    return call(*arguments)
+
+
+def peak() -> float:
+    """Megabytes that this process has held at most."""
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held / 2**20 if sys.platform == "darwin" else held / 2**10
 
 
 def ratio_of_costs(ours: float, theirs: float) -> float:
