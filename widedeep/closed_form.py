@@ -112,8 +112,8 @@ def fit_and_choose(
     """Fit both parts with what is best for each alone on the validation part.
 
     The best is by NDCG@100, whose maximum over several settings is less of an accident than that of NDCG@10. But
-    all is read, not likes alone, only where NDCG@10 is better by more than a standard error: on some data reading
-    all is better far down the list and worse at its top.
+    all is read, not likes alone, only where NDCG@10 is better, too: on some data reading all is better far down the
+    list and worse at its top.
     """
     net.deep_share.fill_(0.0)
     mixed = bool((~histories.liked).any())
@@ -145,7 +145,7 @@ def _choose_plain(
     net: WideDeepNet, histories: Histories, targets: Targets, config: ModelConfig, reads: Sequence[bool]
 ) -> tuple[bool, CrossSettings]:
     """What is crossed, and the ridge.  reads  values of `likes_only` to try"""
-    found: dict[bool, tuple[CrossSettings, float, Tensor]] = {}
+    found: dict[bool, tuple[CrossSettings, Tensor, Tensor]] = {}
     for likes_only in reads:
         net.likes_only.fill_(likes_only)
         searched = _affordable(net, histories)
@@ -155,12 +155,13 @@ def _choose_plain(
             settings = replace(plain, l2=l2)
             net.wide = ItemWeights.solve(crossed, l2, plain.dropout)
             deep, top = _values(net, histories, targets, (JUDGED_DEPTH, 10))
-            value = float(deep.nanmean())
-            if likes_only not in found or value > found[likes_only][1]:
-                found[likes_only] = (settings, value, top)
-    likes_only = True in found
-    if len(found) == 2:
-        likes_only = not surpasses(found[False][2], found[True][2], errors=1.0)
+            if likes_only not in found or deep.nanmean() > found[likes_only][1].nanmean():
+                found[likes_only] = (settings, deep, top)
+    if len(found) == 1:
+        return likes_only, found[likes_only][0]
+    (_, deep, top), (_, deep_of_likes, top_of_likes) = found[False], found[True]
+    all_is_better = bool(top.nanmean() > top_of_likes.nanmean())
+    likes_only = not (all_is_better and surpasses(deep, deep_of_likes, errors=1.0))
     return likes_only, found[likes_only][0]
 
 
