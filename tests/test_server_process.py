@@ -108,10 +108,19 @@ def test_a_second_signal_ends_it_at_once(bundle: Path) -> None:
     with started("--model", str(bundle), "--grace", "60", WIDEDEEP_PORT="0", WIDEDEEP_DEVICE="cpu") as server:
         target = server.wait_for(r"serving on (\S+)").group(1)
         large = pb.RecommendRequest(candidate_item_ids=["1"] + [f"{number:0250}x" for number in range(200)])
-        messages = (pb.RecommendStreamRequest(request=large) for _ in range(20_000))
+        progress = [0]
+
+        def messages() -> Iterator[pb.RecommendStreamRequest]:
+            for progress[0] in range(20_000):
+                yield pb.RecommendStreamRequest(request=large)
+
         with grpc.insecure_channel(target) as channel:
-            stuck = pb_grpc.RecommenderStub(channel).RecommendStream(messages)  # it answers, nobody reads
-            time.sleep(1)
+            stuck = pb_grpc.RecommenderStub(channel).RecommendStream(messages())  # it answers, nobody reads
+            before = -1
+            while not progress[0] or before != progress[0]:  # until there is no room for answers, hence none for requests
+                before = progress[0]
+                time.sleep(3)
+            assert 0 < before < 19_999
             server.popen.send_signal(signal.SIGINT)
             server.wait_for("draining: 1 calls in flight")
             time.sleep(0.5)
