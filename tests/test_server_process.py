@@ -117,8 +117,8 @@ def test_a_second_signal_ends_it_at_once(bundle: Path) -> None:
         with grpc.insecure_channel(target) as channel:
             stuck = pb_grpc.RecommenderStub(channel).RecommendStream(messages())  # it answers, nobody reads
             before = -1
-            while not progress[0] or before != progress[0]:  # until there is no room for answers, hence none for requests
-                before = progress[0]
+            while not progress[0] or before != progress[0]:
+                before = progress[0]  # standing still: no room for answers any more, hence none for requests
                 time.sleep(3)
             assert 0 < before < 19_999
             server.popen.send_signal(signal.SIGINT)
