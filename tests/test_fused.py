@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from widedeep import fused, like_objective
 from widedeep.config import Config, ModelConfig
 from widedeep.datasets import Dataset
+from widedeep.distributed import Part
 from widedeep.errors import ConfigError
 from widedeep.fused import PerceptronLoss
 from widedeep.like_head import LikeHead
@@ -42,12 +43,12 @@ def test_the_loss_and_the_gradients_are_those_of_autograd(rows: int, monkeypatch
     head, *columns = arguments(rows)
     head.dropout = 0.0
     head.eval()
-    plain = head.loss(*columns)
+    plain = head.loss(*columns, Part(0, rows, rows))
     plain.backward()  # type: ignore[no-untyped-call]
     expected = gradients(head)
     head.zero_grad()
     head.by_rows = True
-    loss = head.loss(*columns)
+    loss = head.loss(*columns, Part(0, rows, rows))
     loss.backward()  # type: ignore[no-untyped-call]
     assert head.user.weight.grad is not None
     assert head.user.weight.grad.is_sparse
@@ -58,28 +59,37 @@ def test_the_loss_and_the_gradients_are_those_of_autograd(rows: int, monkeypatch
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_dropped_units_get_no_gradient_and_the_kept_ones_count_for_them(
+def test_each_block_drops_units_of_its_own_and_the_kept_ones_count_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against a perceptron whose hidden layers are multiplied by the masks that the units kept make."""
+    monkeypatch.setattr(fused, "BLOCK", 20)
     head, users, items, features, liked = arguments(50)
-    kept = {32: torch.tensor([0, 3, 5, 30]), 16: torch.tensor([1, 2])}
-    monkeypatch.setattr(fused, "_keep", lambda units, _: kept[units])
     layers = list(head.perceptron.parameters())
     user, item = head.user(users).detach(), head.item(items).detach()
-    loss = PerceptronLoss.apply(0.5, liked, torch.zeros(50), features, user, item, *layers)  # type: ignore[no-untyped-call]
+    torch.manual_seed(1)
+    loss = PerceptronLoss.apply(0.5, Part(0, 50, 50), liked, torch.zeros(50), features, user, item, *layers)  # type: ignore[no-untyped-call]
     found = torch.autograd.grad(loss, layers)
+    torch.manual_seed(1)
+    perceptron = fused._Perceptron(layers, 0.5)
+    masks: dict[int, list[Tensor]] = {1: [], 2: []}
+    for block in (20, 20, 10):
+        perceptron.draw()
+        for number, of_blocks in masks.items():
+            kept = perceptron.orders[number][perceptron.windows[number]]
+            units = perceptron.units[number]
+            assert len(kept.unique()) == units / 2
+            of_blocks.append(torch.zeros(units).index_fill_(0, kept, 2.0).expand(block, units))
+    assert len({tuple(mask[0].tolist()) for mask in masks[1]}) == 3
     hidden = torch.cat([user, item, features], 1)
-    for number, units in ((0, 32), (2, 16)):
-        mask = torch.zeros(units).index_fill_(0, kept[units], units / len(kept[units]))
-        hidden = F.linear(hidden, layers[number], layers[number + 1]).relu() * mask
+    for number, of_blocks in masks.items():
+        weight, bias = layers[2 * number - 2 : 2 * number]
+        hidden = F.linear(hidden, weight, bias).relu() * torch.cat(of_blocks)
     logits = F.linear(hidden, layers[4], layers[5]).squeeze(1)
     expected_loss = F.binary_cross_entropy_with_logits(logits, liked)
     torch.testing.assert_close(loss, expected_loss)
     for one, other in zip(found, torch.autograd.grad(expected_loss, layers), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-    dropped = [unit for unit in range(32) if unit not in kept[32].tolist()]
-    assert not found[0][dropped].any()
 
 
 @pytest.mark.parametrize(
@@ -87,15 +97,18 @@ def test_dropped_units_get_no_gradient_and_the_kept_ones_count_for_them(
 )
 def test_units_are_kept_in_whole_registers_and_all_as_often(units: int, dropout: float, kept: int) -> None:
     torch.manual_seed(0)
+    layers = [torch.zeros(units, 1), torch.zeros(units), torch.zeros(1, units), torch.zeros(1)]
     counts = torch.zeros(units)
     for _ in range(500):
-        found = fused._keep(units, dropout)
+        perceptron = fused._Perceptron(layers, dropout)
+        perceptron.draw()
+        found = perceptron.orders[1][perceptron.windows[1]]
         assert len(found.unique()) == kept
         counts[found] += 1
     share = kept / units
     error = 5 * (share * (1 - share) / 500) ** 0.5
     assert (counts / 500 - share).abs().max() < error
-    assert torch.equal(fused._keep(units, 0.0), torch.arange(units))
+    assert torch.equal(fused._Perceptron(layers, 0.0).orders[1], torch.arange(units))
 
 
 def test_row_wise_adagrad_by_hand() -> None:

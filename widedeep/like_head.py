@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from widedeep.config import ModelConfig
+from widedeep.distributed import Part
 from widedeep.dropout import Dropout
 from widedeep.fused import PerceptronLoss
 from widedeep.gradients import LookedUp
@@ -70,14 +71,17 @@ class LikeHead(nn.Module):
         logits: Tensor = (self._wide(user_index, item_index, features) + deep).squeeze(1)
         return logits
 
-    def loss(self, user_index: Tensor, item_index: Tensor, features: Tensor, liked: Tensor) -> Tensor:
-        """() mean binary cross-entropy of rows as `forward` takes them; liked (rows,) float32"""
+    def loss(
+        self, user_index: Tensor, item_index: Tensor, features: Tensor, liked: Tensor, part: Part
+    ) -> Tensor:
+        """() mean binary cross-entropy of the rows `part` of a batch, as `forward` takes them; liked (rows,) float32"""
         if not self.by_rows:
             logits = self(user_index, item_index, features)
             return F.binary_cross_entropy_with_logits(logits.float(), liked)
         wide = self._wide(user_index, item_index, features).squeeze(1)
         loss: Tensor = PerceptronLoss.apply(  # type: ignore[no-untyped-call]
             self.dropout,
+            part,
             liked,
             wide,
             features,

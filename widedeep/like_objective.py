@@ -19,6 +19,7 @@ from widedeep.sampling import Negatives, PairBatch, PairBatches, PositiveBatches
 
 MANY_ROWS = 1_000_000  # from here on a CPU trains by rows
 SMALL_BATCH, LARGE_BATCH = 512, 4096
+RATE, RATE_BY_ROWS = 1e-3, 2e-3
 
 
 class LikeObjective(Head):
@@ -48,7 +49,6 @@ class LikeObjective(Head):
         """histories  of all users by user_index, on the device"""
         self.net = net
         self.module = self.learned = net.like
-        self.learning_rate = config.train.learning_rate
         self.embedding_rate = config.train.embedding_learning_rate
         self.patience = config.train.patience
         self.decay = (config.train.weight_decay, config.train.embedding_decay)
@@ -57,6 +57,8 @@ class LikeObjective(Head):
         single = resolve_precision(config.train.precision, device) == torch.float32
         net.like.by_rows = device.type == "cpu" and single and len(train) >= MANY_ROWS
         size = batch_size(config.train.batch_size, net.like.by_rows)
+        asked = config.train.learning_rate
+        self.learning_rate = asked if asked is not None else RATE_BY_ROWS if net.like.by_rows else RATE
         if not bool(train.liked.all()):
             self.batches = PairBatches(train, net.genre_shares, net.baselines(), size, device)
             self.rows = validation

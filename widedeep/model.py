@@ -295,4 +295,4 @@ class WideDeepNet(nn.Module):
         hide = torch.rand(2, part.total, device=self.device)[:, part.rows] < UNKNOWN_SHARE
         shown_user = user_index.masked_fill(hide[0], 0)
         shown_item = item_index.masked_fill(hide[1], 0)
-        return self.like.loss(shown_user, shown_item, features, liked)
+        return self.like.loss(shown_user, shown_item, features, liked, part)

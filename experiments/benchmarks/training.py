@@ -79,8 +79,8 @@ def run(
         "Training and inference on the CPU",
         f"{train_rows:,} training rows and {rows - train_rows:,} validation rows of {users:,} users and {items:,} "
         f"items, {child.sizes(folder)['columns']} feature columns, {threads} thread(s). Embeddings of {child.DIM}, "
-        f"hidden layers of {', '.join(map(str, child.HIDDEN))}, dropout {child.DROPOUT:g}, Adam's rate "
-        f"{child.RATE:g}; the opponents' batches have {child.BATCH:,} rows, ours its default size. One epoch in "
+        f"hidden layers of {', '.join(map(str, child.HIDDEN))}, dropout {child.DROPOUT:g}. The opponents' batches "
+        f"have {child.BATCH:,} rows and Adam's rate is {child.RATE:g}; ours takes its defaults. One epoch in "
         f"{form.REPEATS + 1} parts, in turns; rates are medians over the parts but the first.",
     )
     fill(report, found)

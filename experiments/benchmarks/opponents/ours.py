@@ -24,7 +24,7 @@ from widedeep.training import Chosen, Step, train_head
 
 CONFIG = Config(
     model=ModelConfig(embedding_dim=child.DIM, hidden=child.HIDDEN, dropout=child.DROPOUT),
-    train=TrainConfig(learning_rate=child.RATE, device="cpu"),
+    train=TrainConfig(device="cpu"),
 )
 
 
