@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bare
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +44,15 @@ def test_the_library_runs_on_torch_numpy_and_pandas_alone() -> None:
     code += f"bad = {HEAVY!r} & set(sys.modules); assert not bad, bad"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_library_needs_pyarrow_for_files_alone() -> None:
+    code = "import widedeep, widedeep.evaluation, widedeep.training\n"
+    code += "from widedeep import datasets\n"
+    code += "found = datasets.load(widedeep.DataConfig(dataset='synthetic', users=20, items=20, interactions=200))\n"
+    code += "print(len(found.interactions))"
+    done = bare.run(code)
+    assert done.stdout == "200\n", done.stderr
 
 
 def test_modules_stay_small() -> None:

@@ -9,8 +9,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from widedeep import validation
 from widedeep.errors import EmptyDataError, InvalidRowsError
@@ -200,6 +198,9 @@ def _update(state: hashlib._Hash, column: np.ndarray, dtype: str) -> None:
 
 def _update_text(state: hashlib._Hash, column: np.ndarray) -> None:
     """The length in bytes of each text, then all of the bytes, as UTF-8."""
+    import pyarrow as pa  # only here: ids that are numbers need none
+    import pyarrow.compute as pc
+
     try:
         text = pa.array(column, pa.large_string())
     except UnicodeEncodeError:  # halves of surrogate pairs, which Arrow does not take

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from widedeep.config import DataConfig
-from widedeep.datasets import download, files, movielens, synthetic
+from widedeep.datasets import download, synthetic
 from widedeep.datasets.cache import cache_dir
 from widedeep.datasets.releases import DATASETS, Files, Release, find, require
 from widedeep.datasets.synthetic import Truth
@@ -72,6 +72,8 @@ def load(
     if config.dataset == "synthetic":
         return _synthetic(config, ())
     if config.dataset == "files":
+        from widedeep.datasets import files  # not before: it needs pyarrow
+
         interactions, items, users, notes = files.read(config, progress)
         return _checked("files", interactions, items, users, config.ratings, notes)
     if config.dataset not in DATASETS:
@@ -116,6 +118,8 @@ def _fetched(
 
 
 def _release(release: Release, config: DataConfig, there: Files, progress: Callable[[str], None]) -> Dataset:
+    from widedeep.datasets import movielens  # not before: it needs pyarrow
+
     interactions, items, users, notes = movielens.read(release, there, config.on_bad_rows, progress)
     return _checked(release.name, interactions, items, users, str(there.path), notes)
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widedeep.datasets.text import Source
+from widedeep.datasets.source import Source
 from widedeep.interactions import Interactions
 
 FORMAT = 1  # raise it whenever files are read, checked or repaired in another way

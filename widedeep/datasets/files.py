@@ -19,7 +19,8 @@ from pyarrow import parquet
 
 from widedeep.config import DataConfig
 from widedeep.datasets import cache
-from widedeep.datasets.text import Table, read_csv, source_of, to_frame
+from widedeep.datasets.source import source_of
+from widedeep.datasets.text import Table, read_csv, to_frame
 from widedeep.datasets.titles import NO_GENRES, words, year_of, years_in
 from widedeep.errors import ConfigError, DataNotFoundError, InvalidRowsError
 from widedeep.interactions import Interactions

@@ -12,7 +12,8 @@ import pandas as pd
 
 from widedeep.datasets import cache
 from widedeep.datasets.releases import COLONS, CSV, TAB, Files, Layout, Release
-from widedeep.datasets.text import Source, read_csv
+from widedeep.datasets.source import Source
+from widedeep.datasets.text import read_csv
 from widedeep.datasets.titles import NO_GENRES, year_of
 from widedeep.errors import DataNotFoundError
 from widedeep.interactions import Interactions, narrow

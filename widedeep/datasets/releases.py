@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from widedeep.datasets.text import Source, source_of
+from widedeep.datasets.source import Source, source_of
 from widedeep.errors import DataNotFoundError
 
 

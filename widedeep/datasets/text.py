@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from widedeep.datasets.source import Source
 from widedeep.errors import DataNotFoundError, InvalidRowsError
 from widedeep.validation import SHOWN, require_distinct, shown
 
@@ -24,47 +22,12 @@ csv.field_size_limit(2**31 - 1)  # an unclosed quote takes in the rest of a file
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file, wherever it lies: on disk or inside an archive.
-
-    name  what messages call it
-    open  gives its bytes from the start, each time it is called
-    path  the file on disk that it is, or that it is packed in; None: there is none
-    """
-
-    name: str
-    open: Callable[[], IO[bytes]]
-    path: Path | None = None
-
-
-@dataclass(frozen=True)
 class Table:
     """What was read: the frame, how its row r (from 0) is called in messages, and the repairs made."""
 
     frame: pd.DataFrame
     place: Callable[[int], str]
     notes: list[str]
-
-
-def source_of(path: Path) -> Source:
-    """The file at `path`, unpacked where its name ends in .gz, .bz2 or .zst.
-
-    Raises  DataNotFoundError: it is not there, is a folder, is empty or may not be read
-    """
-    try:
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise DataNotFoundError(f"{path} is a folder, a file was expected.")
-        if found.st_size == 0:
-            raise DataNotFoundError(f"{path} is empty (0 bytes).")
-        path.open("rb").close()
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataNotFoundError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise DataNotFoundError(f"{path} cannot be read: {error.strerror}.") from error
-    if path.suffix in (".gz", ".bz2", ".zst"):
-        return Source(str(path), lambda: pa.input_stream(str(path), compression="detect"), path)
-    return Source(str(path), lambda: path.open("rb"), path)
 
 
 def read_csv(
