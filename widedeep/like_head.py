@@ -13,6 +13,7 @@ from widedeep.distributed import Part
 from widedeep.dropout import Dropout
 from widedeep.fused import PerceptronLoss
 from widedeep.gradients import LookedUp
+from widedeep.table import Table
 
 
 class LikeHead(nn.Module):
@@ -21,10 +22,10 @@ class LikeHead(nn.Module):
     def __init__(self, config: ModelConfig, user_count: int, item_count: int, columns: int) -> None:
         super().__init__()
         self.dropout = config.dropout
-        self.user = nn.Embedding(user_count, config.embedding_dim)
-        self.item = nn.Embedding(item_count, config.embedding_dim)
-        self.user_bias = nn.Embedding(user_count, 1)
-        self.item_bias = nn.Embedding(item_count, 1)
+        self.user = Table(user_count, config.embedding_dim)
+        self.item = Table(item_count, config.embedding_dim)
+        self.user_bias = Table(user_count, 1)
+        self.item_bias = Table(item_count, 1)
         self.linear = nn.Linear(columns, 1)
         widths = (2 * config.embedding_dim + columns, *config.hidden)
         layers: list[nn.Module] = []

@@ -271,9 +271,9 @@ class WideDeepNet(nn.Module):
 
     def like_features(self, user_index: Tensor, item_index: Tensor, statistics: Tensor) -> Tensor:
         """(rows, columns) of the like head; statistics (rows, USER_COLUMNS + ITEM_COLUMNS)"""
-        items, users = item_index.long(), user_index.long()
-        columns = (self.item_features.index_select(0, items), self.user_features.index_select(0, users))
-        return torch.cat([statistics, *columns], 1)
+        of_items = self.item_features.index_select(0, item_index)
+        of_users = self.user_features.index_select(0, user_index)
+        return torch.cat([statistics, of_items, of_users], 1)
 
     def like_logits(self, user_index: Tensor, item_index: Tensor, rows: Tensor, totals: Tensor) -> Tensor:
         """(rows,) calibrated logits of P(like).
