@@ -126,6 +126,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"  # auto: cuda, else mps, else cpu
     precision: str = "auto"  # auto: bf16 where CUDA has it, else fp32
+    cuda_graphs: bool = False  # like head on CUDA: its step is captured once and replayed for every batch
     checkpoint: str = ""  # file to keep the training's state in, written after every epoch
     resume: bool = False  # go on from the checkpoint
 
@@ -149,6 +150,11 @@ class TrainConfig:
         _within(self, "seed", 0, 2**63 - 1)
         _one_of(self, "device", DEVICES)
         _one_of(self, "precision", PRECISIONS)
+        if self.cuda_graphs and self.precision == "fp16":
+            raise ConfigError(
+                "cuda_graphs needs precision auto, bf16 or fp32, got fp16, whose steps are scaled one by one. "
+                "Use --precision bf16."
+            )
         if self.resume and not self.checkpoint:
             raise ConfigError("resume needs checkpoint: name the file with --checkpoint PATH.")
 

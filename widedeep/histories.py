@@ -145,12 +145,15 @@ class Histories:
         rows = torch.arange(len(self), device=self.offsets.device)
         return rows.repeat_interleave(self.lengths, output_size=len(self.item_index))
 
-    def take(self, rows: Tensor) -> Histories:
-        """The histories `rows` (n,), in that order."""
+    def take(self, rows: Tensor, total: int | None = None) -> Histories:
+        """The histories `rows` (n,), in that order.
+
+        total  of their entries, if it is known: without it a GPU is waited for
+        """
         rows = rows.long()
         counts = self.lengths[rows]
         offsets = _offsets(counts)
-        total = int(offsets[-1])
+        total = int(offsets[-1]) if total is None else total
         shift = (self.offsets[rows] - offsets[:-1]).repeat_interleave(counts, output_size=total)
         entries = torch.arange(total, device=shift.device) + shift
         return Histories(offsets, self.item_index[entries], self.rating[entries], self.liked[entries])
@@ -158,7 +161,8 @@ class Histories:
     def where(self, keep: Tensor) -> Histories:
         """The same histories with only the entries of the mask `keep` (entries,)."""
         counts = torch.zeros_like(self.lengths).index_add_(0, self.row_index, keep.long())
-        return Histories(_offsets(counts), self.item_index[keep], self.rating[keep], self.liked[keep])
+        kept = keep.nonzero().squeeze(1)  # once for all columns: a GPU is waited for to count them
+        return Histories(_offsets(counts), self.item_index[kept], self.rating[kept], self.liked[kept])
 
     def latest(self, length: int) -> Histories:
         """The same histories with at most their last `length` entries."""

@@ -47,11 +47,12 @@ class RankingObjective(Head):
         self.learning_rate = config.train.ranking_learning_rate
         self.weight_decay = config.train.ranking_decay
         self.histories = histories
+        self.recency = float(net.recency)
         self.batches: UserBatches = UserBatches(
             net.read(histories).entries,
             config.train.user_batch_size,
             bool(net.likes_only),
-            float(net.recency) > 0,
+            self.recency > 0,
             device,
         )
         self.mixture = mixture
@@ -74,11 +75,11 @@ class RankingObjective(Head):
         """Per hidden like, so that the scale does not depend on how long histories are."""
         net, visible, hidden = self.net, batch.visible, batch.hidden
         take_part(self.learned, batch.part)
-        weights = visible.recency_weights(float(net.recency))
+        weights = visible.recency_weights(self.recency)
         users = net.user_features[batch.user_index]
         logits = self.learned(visible, weights, users, net.item_features).float()
         read = (visible.row_index, visible.item_index.long())
-        logits = logits.index_put(read, logits.new_tensor(-torch.inf))  # what was read is not to be found
+        logits = logits.index_put(read, logits.new_full((), -torch.inf))  # what was read is not to be found
         catalogue = logits[:, 1 : net.warm_count + 1].log_softmax(1)
         found = catalogue[hidden.row_index, hidden.item_index.long() - 1]
         loss: Tensor = -found.sum() / (batch.part.total * self.batches.mean_hidden)

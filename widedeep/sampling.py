@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from widedeep.distributed import Part, World
@@ -44,19 +45,27 @@ class PairBatches:
         return math.ceil(len(self.train) / self.batch_size)
 
     def __iter__(self) -> Iterator[PairBatch]:
-        train = self.train
-        order = torch.randperm(len(train), device=train.liked.device)
-        world = World.current()
-        for batch in torch.split(order, self.batch_size):
-            part = world.part(len(batch))
-            rows = batch[part.rows]
-            yield PairBatch(
-                train.user_index.index_select(0, rows),
-                train.item_index.index_select(0, rows),
-                self.statistics.index_select(0, rows),
-                train.liked.index_select(0, rows).float(),
-                part,
-            )
+        return map(self.take, self.rows())
+
+    def rows(self) -> Sequence[Tensor]:
+        """Which interactions each batch holds, (rows,) int64 in an order drawn anew, all of batch_size but the last."""
+        return torch.split(self.order(), self.batch_size)
+
+    def order(self) -> Tensor:
+        """(interactions,) int64"""
+        return torch.randperm(len(self.train), device=self.train.liked.device)
+
+    def take(self, rows: Tensor) -> PairBatch:
+        """This process's part of the batch of the interactions `rows`."""
+        part = World.current().part(len(rows))
+        rows = rows[part.rows]
+        return PairBatch(
+            self.train.user_index.index_select(0, rows),
+            self.train.item_index.index_select(0, rows),
+            self.statistics.index_select(0, rows),
+            self.train.liked.index_select(0, rows).float(),
+            part,
+        )
 
 
 class PositiveBatches:
@@ -155,9 +164,9 @@ class UserBatches:
 
     def __iter__(self) -> Iterator[UserBatch]:
         world = World.current()
-        order = torch.randperm(len(self.users), device=self.users.device)
-        for users in torch.split(self.users[order], self.batch_size):
-            entries = self.entries.take(users)
+        order = self.users[torch.randperm(len(self.users), device=self.users.device)]
+        for users, total in zip(torch.split(order, self.batch_size), self._totals(order), strict=True):
+            entries = self.entries.take(users, total)
             visible = self._visible(entries)
             wanted = ~visible & entries.liked if self.likes_only else ~visible
             read, hidden, part = entries.where(visible), entries.where(wanted), world.part(len(users))
@@ -165,6 +174,13 @@ class UserBatches:
                 own = torch.arange(part.start, part.stop, device=users.device)
                 read, hidden = read.take(own), hidden.take(own)
             yield UserBatch(users[part.rows], read, hidden, part)
+
+    def _totals(self, order: Tensor) -> list[int]:
+        """How many entries the histories of each batch have."""
+        counts = self.entries.lengths[order]
+        missing = -len(counts) % self.batch_size
+        found: list[int] = F.pad(counts, (0, missing)).view(-1, self.batch_size).sum(1).tolist()
+        return found
 
     def _visible(self, entries: Histories) -> Tensor:
         """(entries,) bool: the entries before a place drawn for each history; one at least is after it."""

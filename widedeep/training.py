@@ -16,20 +16,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from widedeep.captured import steps_of
 from widedeep.checkpoint import Checkpoint
 from widedeep.choices import DEEP_SHARES, FACTOR_SHARES, choose_calibration, choose_shares, level
 from widedeep.closed_form import ClosedForm, solve
 from widedeep.config import Config, ModelConfig
-from widedeep.device import autocast, resolve_device, resolve_precision
+from widedeep.device import resolve_device, resolve_precision
 from widedeep.distributed import World
 from widedeep.errors import EmptyDataError, TrainingError
 from widedeep.features import FeatureProcessor
-from widedeep.gradients import sum_gradients
 from widedeep.histories import Encoded, Histories
 from widedeep.like_objective import LikeObjective
 from widedeep.mixture import Mixture, ranking_targets
 from widedeep.model import WideDeepNet
-from widedeep.objective import Objective, set_rate
+from widedeep.objective import Objective
 from widedeep.ranking_objective import RankingObjective
 from widedeep.trend import choose_half_life, popularity
 
@@ -223,30 +223,19 @@ def train_head(
     total = len(objective.batches)
     if total == 0:
         return [], 0
+    steps = steps_of(config, objective, optimizers, scaler, device, dtype)
     for epoch in range(state.epoch + 1, epochs + 1):
         if state.stopped:
             break
         torch.manual_seed(_epoch_seed(config.train.seed, objective.head, epoch))
         modules.train()
-        loss_sum = torch.zeros((), device=device)
-        for number, batch in enumerate(objective.batches, 1):
-            rate = objective.rate((number - 1) / total)
-            for optimizer in optimizers:
-                set_rate(optimizer, rate)
-            with autocast(device, dtype):
-                loss = objective.loss(batch)
-            objective.learned.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            if world.size > 1:
-                sum_gradients(world, objective.learned.parameters(), objective.looked_up(batch))
-            for optimizer in optimizers:
-                scaler.step(optimizer)
-            scaler.update()
+        steps.loss.zero_()
+        for number, batch in enumerate(steps.batches(), 1):
+            steps.take(batch, objective.rate((number - 1) / total))
             objective.after_step((epoch - 1) * total + number)
-            loss_sum += loss.detach()
             report(Step(objective.head, epoch, epochs, number, total))
         modules.eval()
-        metrics = {"train_loss": float(world.sum(loss_sum)) / total, **world.first(objective.validate)}
+        metrics = {"train_loss": float(world.sum(steps.loss)) / total, **world.first(objective.validate)}
         if not math.isfinite(metrics["train_loss"]):
             raise TrainingError(
                 f"The {objective.head} head's loss became {metrics['train_loss']} in epoch {epoch}. "
