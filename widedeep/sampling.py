@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,8 @@ class PairBatches:
         self, train: Encoded, shares: Tensor, base: Baselines, batch_size: int, device: torch.device
     ) -> None:
         self.train = train.to(device)
-        self.statistics = ordered_statistics(train, shares.cpu(), base).to(device)
+        on_cpu = replace(base, genre_rates=base.genre_rates.cpu())  # as `train` is
+        self.statistics = ordered_statistics(train, shares.cpu(), on_cpu).to(device)
         self.batch_size = batch_size
 
     def __len__(self) -> int:
