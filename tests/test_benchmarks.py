@@ -182,7 +182,7 @@ def test_two_processes_from_the_command_line(tmp_path: Path, capsys: pytest.Capt
     }
     for case in processes.CASES:
         assert 0 < found[case, "median step"] <= found[case, "fastest step"]
-    assert min(found[name, "exchange of gradients"] for name in ("rows", "whole tables")) > 0
+    assert min(found[name, "exchange of gradients"] for name in processes.EXCHANGES) > 0
     one = found["one process, two threads", "median step"]
     assert results["ratios"]["two processes/1 x one process, two threads, median step"] == pytest.approx(
         found["two processes", "median step"] / one

@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.processes [--quick] --out DIR
 
 One batch of the same size is trained by one process with two threads, by one process with one thread, and by two
-processes with a thread each, in turns, at ML-10M's table sizes. Beside it, what a step of two processes costs that
-sums the gradients of whole tables, and of one that sends the rows that were looked up.
+processes with a thread each, in turns, at ML-10M's table sizes and as a CPU trains so many rows: by rows. Beside it,
+what two processes that train whole tables with Adam pay for summing their gradients, as whole tables and as the rows
+that were looked up.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from torch import Tensor
 
 from experiments.benchmarks import form
 from widedeep import ModelConfig, distributed
+from widedeep.config import TrainConfig
 from widedeep.dropout import take_part
 from widedeep.errors import TrainingError
-from widedeep.gradients import LookedUp, sum_gradients
+from widedeep.gradients import sum_gradients
 from widedeep.like_head import LikeHead
+from widedeep.like_objective import RATE, RATE_BY_ROWS
+from widedeep.objective import adam
+from widedeep.rowwise import RowwiseAdagrad
 
 ABOUT = "Train the like head in two processes, beside one with as many threads."
 USERS, ITEMS, COLUMNS = 69_878, 10_677, 60
@@ -36,6 +41,7 @@ CASES = {  # processes, threads of each
     "one process, two threads": (1, 2),
     "one process, one thread": (1, 1),
 }
+BY_ROWS, ROWS, TABLES = EXCHANGES = ("by rows", "Adam, rows", "Adam, whole tables")
 
 
 def batch_of(step: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -47,8 +53,14 @@ def batch_of(step: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return users, items, features, (torch.rand(size, generator=generator) < 0.5).float()
 
 
-def looked_up(head: LikeHead, users: Tensor, items: Tensor, exchange: str) -> list[LookedUp]:
-    return head.looked_up(users, items) if exchange == "rows" else []
+def optimizers_of(head: LikeHead) -> list[torch.optim.Optimizer]:
+    tables = head.embeddings()
+    if not head.by_rows:
+        return [adam([{"params": list(head.parameters())}], RATE)]
+    ids = {id(table) for table in tables}
+    others = [parameter for parameter in head.parameters() if id(parameter) not in ids]
+    rowwise = RowwiseAdagrad(tables, TrainConfig().embedding_learning_rate, TrainConfig().embedding_decay)
+    return [adam([{"params": others}], RATE_BY_ROWS), rowwise]
 
 
 def child(size: int, steps: int, exchange: str) -> None:
@@ -57,7 +69,8 @@ def child(size: int, steps: int, exchange: str) -> None:
     with distributed.join("cpu") as world:
         torch.manual_seed(0)
         head = LikeHead(ModelConfig(), USERS, ITEMS, COLUMNS).train()
-        optimizer = torch.optim.Adam(head.parameters(), fused=True)
+        head.by_rows = exchange == BY_ROWS
+        optimizers = optimizers_of(head)
         batches = [batch_of(step, size) for step in range(steps)]
         seconds, exchanges, own_cpu = [], [], []
         for number, (users, items, features, liked) in enumerate([batches[0], *batches]):
@@ -66,18 +79,17 @@ def child(size: int, steps: int, exchange: str) -> None:
             part = world.part(size)
             rows = part.rows
             take_part(head, part)
-            logits = head(users[rows], items[rows], features[rows])
-            losses = torch.nn.functional.binary_cross_entropy_with_logits(
-                logits, liked[rows], reduction="sum"
-            )
-            optimizer.zero_grad()
-            (losses / size).backward()  # type: ignore[no-untyped-call]
+            loss = head.loss(users[rows], items[rows], features[rows], liked[rows], part)
+            head.zero_grad()
+            (loss * ((part.stop - part.start) / size)).backward()  # type: ignore[no-untyped-call]
             if world.size > 1:
                 world.sum(torch.zeros(1))  # so that waiting for the other is not taken for the exchange
             together = time.perf_counter()
-            sum_gradients(world, head.parameters(), looked_up(head, users[rows], items[rows], exchange))
+            found = [] if exchange == TABLES else head.looked_up(users[rows], items[rows])
+            sum_gradients(world, head.parameters(), found)
             exchanged = time.perf_counter()
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             if number:  # the first warms up
                 seconds.append(time.perf_counter() - started)
                 exchanges.append(exchanged - together)
@@ -87,7 +99,7 @@ def child(size: int, steps: int, exchange: str) -> None:
             print(json.dumps({"steps": seconds, "cpu": cpu_of_all, "exchanges": exchanges}))
 
 
-def measure(case: str, size: int, steps: int, exchange: str = "rows") -> dict[str, list[float]]:
+def measure(case: str, size: int, steps: int, exchange: str = BY_ROWS) -> dict[str, list[float]]:
     """Raises  TrainingError: a process has failed"""
     processes, threads = CASES[case]
     module = ["-m", "experiments.benchmarks.processes", "--child", str(size), str(steps), exchange]
@@ -107,7 +119,8 @@ def measure(case: str, size: int, steps: int, exchange: str = "rows") -> dict[st
 
 def rounds(size: int, steps: int, repeats: int) -> dict[str, list[dict[str, list[float]]]]:
     """What each case and each exchange gave, in turns."""
-    cases = [(name, name, "rows") for name in CASES] + [("whole tables", "two processes", "whole tables")]
+    cases = [(name, name, BY_ROWS) for name in CASES]
+    cases += [(exchange, "two processes", exchange) for exchange in (ROWS, TABLES)]
     found: dict[str, list[dict[str, list[float]]]] = {name: [] for name, _, _ in cases}
     for round_ in range(repeats):
         turn = round_ % len(cases)
@@ -121,7 +134,7 @@ def rounds(size: int, steps: int, repeats: int) -> dict[str, list[dict[str, list
 def run(size: int, steps: int, repeats: int) -> form.Report:
     report = form.Report(
         "Several processes",
-        f"The like head at {USERS:,} users and {ITEMS:,} items, batches of {size:,} rows over all processes, Adam; "
+        f"The like head at {USERS:,} users and {ITEMS:,} items, batches of {size:,} rows over all processes; "
         f"{repeats} rounds of {steps} steps in turns.",
     )
     found = rounds(size, steps, repeats)
@@ -144,11 +157,10 @@ def run(size: int, steps: int, repeats: int) -> form.Report:
         cpu["two processes"], alone
     )
     costs = {}
-    for name, key in (("rows", "two processes"), ("whole tables", "whole tables")):
-        exchanges = [value for part in found[key] for value in part["exchanges"]]
-        costs[name] = statistics.median(exchanges)
-        report.add(name, "exchange of gradients", 1000 * costs[name], "ms a step")
-    report.ratios["rows/whole tables, exchange"] = form.ratio_of_costs(costs["rows"], costs["whole tables"])
+    for exchange, key in zip(EXCHANGES, ("two processes", ROWS, TABLES), strict=True):
+        costs[exchange] = statistics.median(value for part in found[key] for value in part["exchanges"])
+        report.add(exchange, "exchange of gradients", 1000 * costs[exchange], "ms a step")
+    report.ratios["rows/whole tables, exchange"] = form.ratio_of_costs(costs[ROWS], costs[TABLES])
     report.notes.append(
         "rows/s are of the clock: another job on the machine disturbs them, the fastest step the least. CPU seconds "
         "are those of all processes: what two do beyond the work of one, without what they wait for each other."
