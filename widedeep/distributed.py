@@ -226,6 +226,17 @@ def join(device: str = "auto", timeout: timedelta = STEP_TIMEOUT) -> Iterator[Wo
     dist.destroy_process_group()
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Be one process for the length of the block, as for work that `World.first` does."""
+    joined = World._joined
+    World._joined = World()
+    try:
+        yield
+    finally:
+        World._joined = joined
+
+
 def _take_device(name: str) -> bool:
     """Whether it is CUDA, whose device of this rank is current then."""
     device = resolve_device(name)

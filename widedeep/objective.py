@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from widedeep.distributed import World
 from widedeep.gradients import LookedUp
 
 
@@ -56,6 +57,10 @@ class Objective(Protocol):
         """Validation metrics; empty without a validation part."""
         ...
 
+    def validate_once(self, world: World) -> dict[str, float]:
+        """The same validation metrics in all processes, which call it together."""
+        ...
+
     def quality(self, metrics: dict[str, float]) -> float | None:
         """The one number to stop by, higher is better; None without a validation part."""
         ...
@@ -83,6 +88,10 @@ class Head:
     """The part that both objectives share: the weights of one submodule."""
 
     module: nn.Module
+
+    def validate_once(self: Objective, world: World) -> dict[str, float]:
+        """By the first process, which has all weights, as the others have."""
+        return world.first(self.validate)
 
     def after_step(self, step: int) -> None:
         """What the optimizer changes is what is kept."""

@@ -235,7 +235,7 @@ def train_head(
             objective.after_step((epoch - 1) * total + number)
             report(Step(objective.head, epoch, epochs, number, total))
         modules.eval()
-        metrics = {"train_loss": float(world.sum(steps.loss)) / total, **world.first(objective.validate)}
+        metrics = {"train_loss": float(world.sum(steps.loss)) / total, **objective.validate_once(world)}
         if not math.isfinite(metrics["train_loss"]):
             raise TrainingError(
                 f"The {objective.head} head's loss became {metrics['train_loss']} in epoch {epoch}. "
