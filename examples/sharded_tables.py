@@ -252,7 +252,7 @@ def run(config: Config, out: Path, check: bool, world: World) -> None:
     start = whole_head(config, net, head, world) if check else None
     objective, curve, epochs = trainer.fit(head)
     if world.rank == 0:
-        says("bytes of tables and optimizer by process: " + ", ".join(f"{size:,}" for size in sizes))
+        says("bytes of tables and optimizer in each process: " + " and ".join(f"{size:,}" for size in sizes))
         show(curve, "in parts")
     if check:
         world.first(lambda: compare(curve, start, trainer))

@@ -17,9 +17,11 @@ from experiment_runs import in_store, run, subprocess_environment
 from several_processes import COLUMNS, HEIGHT, MANY, ROWS, Pair
 from torch import Tensor, nn
 
+from widedeep import distributed
 from widedeep.checkpoint import Checkpoint
 from widedeep.distributed import World
 from widedeep.dropout import Dropout, take_part
+from widedeep.launch import Member
 
 SCRIPT = str(Path(several_processes.__file__))
 TIMEOUT = 240.0  # a bound on what hangs, far above what it takes
@@ -48,6 +50,12 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
                 child.kill()
             process.kill()
             process.communicate()
+
+
+def free_port() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return str(taken.getsockname()[1])
 
 
 def loaded(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -130,9 +138,7 @@ def test_a_killed_process_ends_the_job_and_a_restart_comes_to_the_same_weights(
 
 
 def test_a_process_that_stands_still_is_not_waited_for_without_end(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = str(taken.getsockname()[1])
+    port = free_port()
     environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, SCRIPT, "stand_still", str(tmp_path)]
     first, second = (start(command, tmp_path, RANK=rank, LOCAL_RANK=rank, **environment) for rank in "01")
@@ -143,6 +149,38 @@ def test_a_process_that_stands_still_is_not_waited_for_without_end(tmp_path: Pat
         second.communicate()
     assert status != 0
     assert "TrainingError: One of the 2 processes no longer answers" in err
+
+
+def test_of_a_process_that_died_on_another_machine_the_machine_is_named(tmp_path: Path) -> None:
+    """Two torchruns are two machines to their processes."""
+    port = free_port()
+    together = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "two"]
+    command = [sys.executable, "-m", "torch.distributed.run", *together]
+    command += ["--rdzv-endpoint", f"127.0.0.1:{port}", SCRIPT, "die_once", str(tmp_path)]
+    machines = [start(command, tmp_path) for _ in range(2)]
+    ends = [finish(machine) for machine in machines]
+    assert all(status != 0 for status, _, _ in ends)
+    err = "".join(err for _, _, err in ends)
+    assert "TrainingError: One of the 2 processes no longer answers" in err
+    name = socket.gethostname()
+    assert f"None on this machine ({name}) has ended: it is one on {name}." in err
+
+
+def test_a_member_is_what_was_sent() -> None:
+    member = Member("a" * 64, 3, 2**22)
+    assert Member.from_list(member.to_list()) == member
+    assert Member.from_list(Member.own().to_list()) == Member.own()
+    assert member.is_beside(Member("a" * 64, 3, 1))
+    assert not member.is_beside(Member("a" * 64, 2, 1))
+    assert not member.is_beside(Member("b", 3, 1))
+
+
+def test_alone_is_one_process_until_the_end_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = World(1, 2)
+    monkeypatch.setattr(World, "_joined", joined)
+    with distributed.alone():
+        assert World.current().size == 1
+    assert World.current() is joined
 
 
 def test_train_from_the_command_line_survives_a_killed_process(tmp_path: Path) -> None:

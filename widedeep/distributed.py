@@ -17,10 +17,8 @@ from __future__ import annotations
 import io
 import os
 import signal
-import socket
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ from torch import Tensor, nn
 
 from widedeep.device import resolve_device
 from widedeep.errors import ConfigError, DeviceError, TrainingError
-from widedeep.launch import has_ended, launched, store_of
+from widedeep.launch import Member, has_ended, launched, store_of
 
 Value = TypeVar("Value")
 
@@ -65,7 +63,7 @@ class World:
         """rank  of this process, 0 for the first;  size  how many there are"""
         self.rank = rank
         self.size = size
-        self._members: list[list[int]] = []  # machine and process id by rank
+        self._members: list[Member] = []  # by rank
         self._waiting: Any = None
 
     @staticmethod
@@ -158,11 +156,10 @@ class World:
 
     def gone(self) -> list[int]:
         """Ranks of the processes of this machine that have ended; none leaves before all are done."""
-        own = self._members[self.rank] if self._members else []
         return [
             rank
-            for rank, (machine, number) in enumerate(self._members)
-            if rank != self.rank and machine == own[0] and has_ended(number)
+            for rank, member in enumerate(self._members)
+            if rank != self.rank and member.is_beside(self._members[self.rank]) and has_ended(member.process)
         ]
 
     def lost(self, reason: str) -> TrainingError:
@@ -173,17 +170,25 @@ class World:
         deadline = time.monotonic() + SEEN_WITHIN
         while not (gone := self.gone()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        who = " and ".join(f"{rank} (process id {self._members[rank][1]})" for rank in gone)
+        who = " and ".join(f"{rank} (process id {self._members[rank].process})" for rank in gone)
         what = (
             f"Rank {who} of the {self.size} processes has ended before the training did."
             if gone
-            else f"One of the {self.size} processes no longer answers ({_first_line(reason)})."
+            else f"One of the {self.size} processes no longer answers ({_first_line(reason)}).{self._elsewhere()}"
         )
         return TrainingError(
             f"{what} Look for its own message; one that the system killed, as when memory is short, leaves none. "
             "With --checkpoint FILE the training goes on where it was: start it again with --resume, or let "
             "torchrun --max-restarts N do so."
         )
+
+    def _elsewhere(self) -> str:
+        """A sentence on the machines whose processes are not seen from here; empty if there is none."""
+        own = self._members[self.rank] if self._members else None
+        others = {member.machine for member in self._members if own and not member.is_beside(own)}
+        if own is None or not others:
+            return ""
+        return f" None on this machine ({own.machine}) has ended: it is one on {', '.join(sorted(others))}."
 
 
 World._joined = World()
@@ -212,10 +217,10 @@ def join(device: str = "auto", timeout: timedelta = STEP_TIMEOUT) -> Iterator[Wo
             timeout=timeout,
         )
         world._waiting = dist.new_group(backend="gloo", timeout=WAITING_TIMEOUT)
-        own = torch.tensor([zlib.crc32(socket.gethostname().encode()), os.getpid()])
+        own = torch.tensor(Member.own().to_list())
         members = [torch.empty_like(own) for _ in range(size)]
         dist.all_gather(members, own, group=world._waiting)
-    world._members = [member.tolist() for member in members]
+    world._members = [Member.from_list(member.tolist()) for member in members]
     World._joined = world
     try:
         with _sigterm_of_torchrun(world):

@@ -3,9 +3,43 @@
 from __future__ import annotations
 
 import os
+import socket
+from dataclasses import dataclass
 from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+
+NAME_BYTES = 64  # of a machine; Linux allows no more
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the processes, as the others have to know it.
+
+    machine  its name, which another machine may have, too
+    node     torchrun's number of the machine; 0 without it
+    process  its id, on its machine
+    """
+
+    machine: str
+    node: int
+    process: int
+
+    @classmethod
+    def own(cls) -> Member:
+        return cls(socket.gethostname(), int(os.environ.get("GROUP_RANK", "0")), os.getpid())
+
+    def is_beside(self, other: Member) -> bool:
+        """Whether it can be seen from the other one if it has ended."""
+        return (self.machine, self.node) == (other.machine, other.node)
+
+    def to_list(self) -> list[int]:
+        """(2 + NAME_BYTES) numbers, to send."""
+        return [self.node, self.process, *self.machine.encode()[:NAME_BYTES].ljust(NAME_BYTES, b"\0")]
+
+    @classmethod
+    def from_list(cls, values: list[int]) -> Member:
+        return cls(bytes(values[2:]).rstrip(b"\0").decode(errors="replace"), values[0], values[1])
 
 
 def launched() -> tuple[int, int]:
