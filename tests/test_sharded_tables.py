@@ -34,10 +34,8 @@ def start(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_torchrec_it_says_what_to_install() -> None:
-    absent = (
-        "import runpy, sys; sys.modules['torchrec'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
-    )
-    done = start("-c", absent, SCRIPT)
+    run = f"runpy.run_path({SCRIPT!r}, run_name='__main__')"
+    done = start("-c", f"import runpy, sys; sys.modules['torchrec'] = None; {run}")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("error: TorchRec does not load (")
