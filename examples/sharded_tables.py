@@ -3,16 +3,15 @@
     torchrun --nproc-per-node 2 examples/sharded_tables.py --dataset ml-25m --epochs 5 --out model.pth
     torchrun --nproc-per-node 2 examples/sharded_tables.py --dataset synthetic --out model.pth --check
 
-For tables that outgrow a device: each process keeps a block of the rows of every table, with their part of the
-optimizer's state, and fetches what its rows of a batch read from the others. The ranking is trained first, as
-always. At the end rank 0 collects the tables in its memory, not on its device, and writes the usual bundle. The
-flags are those of `python -m experiments train`.
-
---check trains the usual tables, whole and in one process, from the same start, and compares the loss curves.
+For tables that outgrow a device: each process keeps a block of the rows of every table and of the optimizer's state,
+and fetches what its rows of a batch read from the others. The ranking is trained first, as always. At the end rank 0
+collects the tables in its memory, not on its device, and writes the usual bundle. The flags are those of
+`python -m experiments train`. --check trains whole tables, too, in one process and from the same start, and compares
+the losses.
 
 Differs from `widedeep.training.fit`: the tables are trained by rows on any amount of data, a row that a step reads
-several times has one move of row-wise Adagrad for their sum, the tables have no weight decay, and there is no
-checkpoint.
+several times moves once, by the sum; they have no weight decay (--embedding-decay), and there is no checkpoint. Tried
+on the CPU, over gloo; CUDA needs FBGEMM's build for it in place of fbgemm-gpu-cpu.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from widedeep import Config, Recommender, distributed
 from widedeep.checkpoint import Checkpoint
 from widedeep.choices import choose_calibration, level
 from widedeep.datasets import load
-from widedeep.device import resolve_device
+from widedeep.device import resolve_device, resolve_precision
 from widedeep.distributed import World
 from widedeep.errors import ConfigError, TrainingError, WideDeepError
 from widedeep.histories import Encoded
@@ -88,7 +87,7 @@ class Table(nn.Module):
         whole = EmbeddingCollection(tables=[config], device=torch.device("meta"))
         apply_optimizer_in_backward(RowWiseAdagrad, whole.parameters(), {"lr": 0.0, "eps": EPSILON})
         sharder = EmbeddingCollectionSharder()
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
         plan = construct_module_sharding_plan(
             whole, {"table": row_wise()}, sharder, local, world.size, device.type
         )
@@ -217,7 +216,9 @@ class Trainer:
         net.like = head
         histories, validation = self.made.histories, self.validation.to(device)
         objective = RowsObjective(config, net, self.train, histories, validation, device)
-        head.by_rows = device.type == "cpu"
+        head.by_rows = (
+            device.type == "cpu" and resolve_precision(config.train.precision, device) == torch.float32
+        )
         none = Checkpoint(None, False, "")
         curve, epochs = train_head(config, net, objective, config.train.epochs, device, lambda _: None, none)
         return objective, curve, epochs
@@ -233,7 +234,7 @@ def prepare(config: Config, world: World) -> tuple[Trainer, Chosen]:
     parts = split(dataset.interactions, config.data)
     if not len(parts.validation):
         raise ConfigError("The epochs are chosen on a validation part. Give a validation_fraction above 0.")
-    model, train = replace(config.model, embedding_dim=1), replace(config.train, epochs=0, checkpoint="")
+    model, train = replace(config.model, embedding_dim=1), replace(config.train, epochs=0)
     narrow = replace(config, model=model, train=train)
     made, result = Recommender.fit(narrow, dataset, parts.train, parts.validation)
     made.net.config = config.model
@@ -315,6 +316,8 @@ def main(words: Sequence[str] | None = None) -> int:
             raise ConfigError(
                 f"embedding_dim must be a multiple of {LANES}, got {config.model.embedding_dim}."
             )
+        if config.train.checkpoint:
+            raise ConfigError("Tables in parts are trained without a checkpoint. Leave --checkpoint out.")
         if MISSING:
             raise ConfigError(f"TorchRec does not load ({MISSING}). Install it: {INSTALL}")
         comm_ops.set_gradient_division(False)  # the loss of a process is its share of the batch's mean
