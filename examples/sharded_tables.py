@@ -70,7 +70,7 @@ TOLERANCE = 1e-3  # of a loss, relative: what other orders of additions come to
 Curve = list[dict[str, Any]]  # a row per epoch
 
 
-class Table(nn.Module):
+class ShardedTable(nn.Module):
     """An embedding table (rows, columns) of which each process has a block of rows; read as nn.Embedding is.
 
     The backward pass moves the rows. A table of one column is the mean of LANES columns, which stay equal: row-wise
@@ -133,7 +133,7 @@ def sharded_head(config: Config, net: WideDeepNet, world: World, device: torch.d
     torch.manual_seed(config.train.seed + 1 + world.rank)  # the blocks are not
     for name in TABLES:
         rows = net.user_count if name.startswith("user") else net.item_count
-        table = Table(rows, getattr(head, name).embedding_dim, world, device)
+        table = ShardedTable(rows, getattr(head, name).embedding_dim, world, device)
         setattr(head, name, table)
         with torch.no_grad():
             table.weight.zero_() if table.columns == 1 else table.weight.normal_(std=0.05)
@@ -175,8 +175,8 @@ class RowsObjective(LikeObjective):
         return optimizers
 
     @property
-    def tables(self) -> list[Table]:
-        return [table for table in self.module.children() if isinstance(table, Table)]
+    def tables(self) -> list[ShardedTable]:
+        return [table for table in self.module.children() if isinstance(table, ShardedTable)]
 
     def rate(self, done: float) -> float:
         rate = super().rate(done)
