@@ -35,7 +35,8 @@ def start(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_without_torchrec_it_says_what_to_install() -> None:
     run = f"runpy.run_path({SCRIPT!r}, run_name='__main__')"
-    done = start("-c", f"import runpy, sys; sys.modules['torchrec'] = None; {run}")
+    found = f"sys.path.insert(0, {str(Path(SCRIPT).parent)!r})"
+    done = start("-c", f"import runpy, sys; sys.modules['torchrec'] = None; {found}; {run}")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("error: TorchRec does not load (")
