@@ -3,9 +3,9 @@
     python -m experiments.benchmarks.processes [--quick] --out DIR
 
 One batch of the same size is trained by one process with two threads, by one process with one thread, and by two
-processes with a thread each, in turns, at ML-10M's table sizes and as a CPU trains so many rows: by rows. Beside it,
-what two processes that train whole tables with Adam pay for summing their gradients, as whole tables and as the rows
-that were looked up.
+processes with a thread each, in turns, at ML-10M's table sizes and as a CPU trains so many rows: by rows; and by two
+processes that exchange nothing, which is what two could do on this machine. Beside it, what two processes that train
+whole tables with Adam pay for summing their gradients, as whole tables and as the rows that were looked up.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ CASES = {  # processes, threads of each
     "one process, one thread": (1, 1),
 }
 BY_ROWS, ROWS, TABLES = EXCHANGES = ("by rows", "Adam, rows", "Adam, whole tables")
+APART = "two processes apart"  # each takes its half of the batch and keeps its gradients
 
 
 def batch_of(step: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -69,7 +70,7 @@ def child(size: int, steps: int, exchange: str) -> None:
     with distributed.join("cpu") as world:
         torch.manual_seed(0)
         head = LikeHead(ModelConfig(), USERS, ITEMS, COLUMNS).train()
-        head.by_rows = exchange == BY_ROWS
+        head.by_rows = exchange in (BY_ROWS, APART)
         optimizers = optimizers_of(head)
         batches = [batch_of(step, size) for step in range(steps)]
         seconds, exchanges, own_cpu = [], [], []
@@ -86,7 +87,8 @@ def child(size: int, steps: int, exchange: str) -> None:
                 world.sum(torch.zeros(1))  # so that waiting for the other is not taken for the exchange
             together = time.perf_counter()
             found = [] if exchange == TABLES else head.looked_up(users[rows], items[rows])
-            sum_gradients(world, head.parameters(), found)
+            if exchange != APART:
+                sum_gradients(world, head.parameters(), found)
             exchanged = time.perf_counter()
             for optimizer in optimizers:
                 optimizer.step()
@@ -120,7 +122,7 @@ def measure(case: str, size: int, steps: int, exchange: str = BY_ROWS) -> dict[s
 def rounds(size: int, steps: int, repeats: int) -> dict[str, list[dict[str, list[float]]]]:
     """What each case and each exchange gave, in turns."""
     cases = [(name, name, BY_ROWS) for name in CASES]
-    cases += [(exchange, "two processes", exchange) for exchange in (ROWS, TABLES)]
+    cases += [(exchange, "two processes", exchange) for exchange in (APART, ROWS, TABLES)]
     found: dict[str, list[dict[str, list[float]]]] = {name: [] for name, _, _ in cases}
     for round_ in range(repeats):
         turn = round_ % len(cases)
@@ -140,7 +142,7 @@ def run(size: int, steps: int, repeats: int) -> form.Report:
     found = rounds(size, steps, repeats)
     speed: dict[str, dict[str, float]] = {"median": {}, "fastest": {}}
     cpu = {}
-    for name in CASES:
+    for name in (*CASES, APART):
         steps_of = [value for part in found[name] for value in part["steps"]]
         for metric, seconds in (("median", statistics.median(steps_of)), ("fastest", min(steps_of))):
             speed[metric][name] = size / seconds
@@ -149,7 +151,7 @@ def run(size: int, steps: int, repeats: int) -> form.Report:
         report.add(name, "median step", size / cpu[name], "rows per CPU s")
     for metric, rates in speed.items():
         two = rates["two processes"]
-        for name, times in (("one process, two threads", 1), ("one process, one thread", 2)):
+        for name, times in ((APART, 1), ("one process, two threads", 1), ("one process, one thread", 2)):
             ratio = form.ratio_of_gains(two, times * rates[name])
             report.ratios[f"two processes/{times} x {name}, {metric} step"] = ratio
     alone = cpu["one process, one thread"]
@@ -166,8 +168,8 @@ def run(size: int, steps: int, repeats: int) -> form.Report:
         "are those of all processes: what two do beyond the work of one, without what they wait for each other."
     )
     report.notes.append(
-        "An efficiency of 1 is two processes that are as fast as two threads of one, or as two independent processes "
-        "of one thread."
+        "An efficiency of 1 is two processes that are as fast as two that exchange nothing. Two of one thread that run "
+        "beside each other may each be slower than one by itself, where cores share what they have."
     )
     return report
 
