@@ -10,10 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks import crosses, evaluating, form, growth, loading, processes, ready
+from experiments.benchmarks import crosses, evaluating, form, growth, loading, memory, processes, ready
 from widedeep.datasets import cache
 from widedeep.errors import ConfigError
 
@@ -52,6 +53,18 @@ def test_medians_of_fewer_than_five_are_refused() -> None:
 def test_ratios_above_one_mean_that_the_first_is_better() -> None:
     assert form.ratio_of_costs(ours=2.0, theirs=6.0) == 3.0
     assert form.ratio_of_gains(ours=6.0, theirs=2.0) == 3.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells no better")
+def test_the_peak_is_that_of_the_process_and_not_of_its_parent() -> None:
+    code = "import numpy, sys; from experiments.benchmarks import memory; numpy.ones(int(sys.argv[1]), numpy.uint8); "
+    held = np.ones(600 * 2**20, np.uint8)
+    assert memory.peak() >= len(held)
+    few, more = (
+        int(subprocess.check_output([sys.executable, "-c", f"{code} print(memory.peak())", str(size)]))
+        for size in (1, 200 * 2**20)
+    )
+    assert few < 200 * 2**20 <= more < len(held)
 
 
 def test_the_two_files(tmp_path: Path) -> None:

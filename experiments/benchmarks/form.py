@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks import memory
 from widedeep.errors import ConfigError, WideDeepError
 
 REPEATS = 5  # a median of fewer says little
@@ -153,8 +153,7 @@ def here(call: Callable[..., Any], *arguments: object) -> Any:
 
 def peak() -> float:
     """Megabytes that this process has held at most."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held / 2**20 if sys.platform == "darwin" else held / 2**10
+    return memory.peak() / 2**20
 
 
 def ratio_of_costs(ours: float, theirs: float) -> float:

@@ -6,7 +6,6 @@ python -m experiments.benchmarks.ready {ours,ours-cached,pandas} FOLDER      # p
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from experiments.benchmarks import memory
 from widedeep import datasets
 from widedeep.config import DataConfig
 from widedeep.features import FeatureProcessor
@@ -96,17 +96,7 @@ def peak_memory(way: str, folder: Path) -> tuple[int, int]:
     return int(before), int(peak)
 
 
-def _peak() -> int:
-    """Bytes of this process at their peak so far: by ru_maxrss a child would start from what its parent had."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return largest if sys.platform == "darwin" else largest * 1024
-
-
 if __name__ == "__main__":
-    start = _peak()
+    start = memory.peak()
     WAYS[sys.argv[1]](Path(sys.argv[2]))
-    print(start, _peak())
+    print(start, memory.peak())

@@ -9,7 +9,6 @@ train_ and valid_ {user,item,features,liked}.npy, the training rows in random or
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from experiments.benchmarks import memory
 
 MARK = "result "  # before an answer: libraries print, too
 DIM, HIDDEN, DROPOUT, RATE, BATCH = 32, (256, 128, 64), 0.2, 1e-3, 2048
@@ -99,8 +100,7 @@ def serve(opponent: Opponent, folder: Path) -> None:
                 opponent.save(path)
                 found = {"bytes": path.stat().st_size}
             case "peak":
-                unit = 1 if sys.platform == "darwin" else 1024
-                found = {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+                found = {"bytes": memory.peak()}
         _answer(found)
 
 
