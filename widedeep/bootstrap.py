@@ -123,7 +123,7 @@ def auc_interval(
 ) -> Interval:
     """Interval of the area under the ROC curve with all rows of a unit drawn together.
 
-    The rows are sorted once; a resample only weighs them.
+    The rows are sorted once; a resample only weighs them, in whole numbers.
     score     (rows,) float
     positive  (rows,) bool
     unit      (rows,) int from 0 without gaps: the user of each row
@@ -131,18 +131,19 @@ def auc_interval(
     """
     order = np.argsort(score, kind="stable")
     score, positive, unit = score[order], positive[order], unit[order]
-    first = np.searchsorted(score, score[positive], side="left")
-    last = np.searchsorted(score, score[positive], side="right")
+    lower, of_negatives, of_positives = score[~positive], unit[~positive], unit[positive]
+    first = np.searchsorted(lower, score[positive], side="left")
+    last = np.searchsorted(lower, score[positive], side="right")
+    below = np.zeros(len(lower) + 1, dtype=np.int64)
     draws = []
-    for counts in resample_counts(int(unit.max()) + 1, samples, seed, width=len(score)):
-        weight = counts[:, unit]
-        below = np.zeros((len(weight), len(score) + 1))
-        np.cumsum(np.where(positive, 0.0, weight), axis=1, out=below[:, 1:])
-        above = weight[:, positive]
-        pairs = above.sum(1) * below[:, -1]
-        wins = (above * (below[:, first] + below[:, last])).sum(1) / 2
-        draws.append(np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0))
-    return interval(value, np.concatenate([np.empty(0), *draws]))
+    for counts in resample_counts(int(unit.max()) + 1, samples, seed):
+        for drawn in counts.astype(np.int32):
+            np.cumsum(drawn[of_negatives], out=below[1:])
+            above = drawn[of_positives].astype(np.float64)
+            pairs = above.sum() * below[-1]
+            wins = above @ (below[first] + below[last]) / 2
+            draws.append(wins / pairs if pairs else math.nan)
+    return interval(value, np.array(draws))
 
 
 def calibration_interval(
