@@ -4,7 +4,7 @@ import pytest
 import torch
 from boards import small_config
 
-from widedeep import Recommender, WideDeepNet
+from widedeep import Recommender, WideDeepNet, like_head
 from widedeep.datasets import Dataset
 from widedeep.features import FeatureProcessor
 from widedeep.histories import Histories
@@ -60,6 +60,21 @@ def test_blocks_change_no_score(trained: Recommender, monkeypatch: pytest.Monkey
     whole = trained.net.rank_scores(users, histories)
     monkeypatch.setattr("widedeep.model.CACHED_SCORES", 3 * trained.net.item_count)
     torch.testing.assert_close(trained.net.rank_scores(users, histories), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_blocks_change_no_probability(trained: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = trained.net
+    pairs = torch.cartesian_prod(torch.arange(net.user_count), torch.arange(net.item_count)).int()
+    totals = net.totals(trained.histories)
+    whole = net.like_logits(pairs[:, 0], pairs[:, 1], pairs[:, 0], totals)
+    calls: list[int] = []
+    hook = net.like.perceptron.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
+    monkeypatch.setattr(like_head, "BLOCK", 1000)
+    found = net.like_logits(pairs[:, 0], pairs[:, 1], pairs[:, 0], totals)
+    hook.remove()
+    assert calls[:-1] == [1000] * (len(pairs) // 1000)
+    assert sum(calls) == len(pairs)
+    torch.testing.assert_close(found, whole)
 
 
 def test_the_ranking_score_is_the_mixture_of_its_standardised_parts(trained: Recommender) -> None:
