@@ -19,9 +19,7 @@ from torch import Tensor
 
 from widedeep.distributed import Part
 
-BLOCK = (
-    1024  # rows: their activations fit into the cache, a product is efficient, and a batch has a few patterns
-)
+BLOCK = 1024  # rows: their activations fit into the cache, and a batch has a few patterns of units
 MULTIPLE = 8  # units are kept in multiples of a vector register
 
 
