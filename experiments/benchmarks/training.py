@@ -88,8 +88,9 @@ def run(
     report.notes += [
         "Rates are rows per CPU second of the process, all threads, of what trains: loading is not in it.",
         "AUC is of the same validation rows after the same epoch.",
-        f"Inference is of {child.INFERENCE_ROWS:,} rows, CPU ms; `Recommender.score` also finds ids and makes the "
-        "features, of one user and as many items, the others get finished features.",
+        f"Inference is of {child.INFERENCE_ROWS:,} rows, CPU ms, medians of {form.REPEATS} rounds in turns; "
+        "`Recommender.score` also finds ids and makes the features, of one user and as many items, the others get "
+        "finished features.",
         "Ours keeps all interactions in memory and makes the features itself; the opponents are handed theirs, "
         "which the peak memory shows. The file is the model's weights: ours without the ranking head.",
     ]
@@ -112,13 +113,34 @@ def measure(
             tell(f"part {part + 1} of {parts}: {name}, {rate:,.0f} rows per CPU s")
             if part:
                 found[name].rates.append(rate)
+    for name, inference in inference_of(processes, tell).items():
+        found[name].inference = inference
     for name, process in processes.items():
-        tell(f"{name}: validation and inference")
+        tell(f"{name}: validation")
         found[name].auc = process.ask("validate")["auc"]
-        found[name].inference = process.ask("inference")
         found[name].size = process.ask("save", path=str(folder / f"{name}.model"))["bytes"]
         found[name].peak = process.ask("peak")["bytes"]
     return found
+
+
+def inference_of(
+    processes: dict[str, Process], tell: Callable[[str], None]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds by opponent, way and clock: medians over rounds in turns.  Raises  OpponentFailed"""
+    names = list(processes)
+    rounds: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in names}
+    for number in range(form.REPEATS):
+        turn = number % len(names)
+        for name in (*names[turn:], *names[:turn]):
+            tell(f"round {number + 1} of {form.REPEATS}: {name}, inference")
+            rounds[name].append(processes[name].ask("inference"))
+    return {
+        name: {
+            way: {clock: statistics.median(times[way][clock] for times in found) for clock in clocks}
+            for way, clocks in found[0].items()
+        }
+        for name, found in rounds.items()
+    }
 
 
 def fill(report: form.Report, found: dict[str, Found]) -> None:
