@@ -89,9 +89,7 @@ class RowsObjective(LikeObjective):
     """LikeObjective for tables that are trained by rows, be they whole or not."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        tables = self.net.like.embeddings()
-        ids = {id(table) for table in tables}
-        layers = [parameter for parameter in self.module.parameters() if id(parameter) not in ids]
+        tables, layers = self.net.like.embeddings(), self.net.like.layers()
         optimizers = [adam([{"params": layers, "weight_decay": self.decay[0]}], self.rate(0.0))]
         if not self.tables:
             factor = self.embedding_rate / self.learning_rate

@@ -42,14 +42,14 @@ def measure(device: torch.device) -> Speed:
     matrix = torch.randn(SIDE, SIDE, device=device)
     block = torch.zeros(COPIED // 4, device=device)
     into = torch.empty_like(block)
-    product = _median(lambda: matrix @ matrix, device)
-    copy = _median(lambda: into.copy_(block), device)
+    product = median_seconds(lambda: matrix @ matrix, device)
+    copy = median_seconds(lambda: into.copy_(block), device)
     recommender, rates = _train(device)
     items = recommender.processor.items.ids_of(np.arange(1, ITEMS + 1))
     users = recommender.processor.users.ids_of(np.arange(1, ROWS // ITEMS + 1))
     pairs = [ScoreQuery(user, items) for user in users]
-    score = _median(lambda: recommender.score_batch(pairs), device)
-    recommend = _median(lambda: [recommender.rank([Query(user, k=10)]) for user in users], device)
+    score = median_seconds(lambda: recommender.score_batch(pairs), device)
+    recommend = median_seconds(lambda: [recommender.rank([Query(user, k=10)]) for user in users], device)
     return Speed(
         device=str(device),
         product=2 * SIDE**3 / product / 1e9,
@@ -84,19 +84,19 @@ def _train(device: torch.device) -> tuple[Recommender, dict[str, float]]:
     return recommender, rates
 
 
-def _median(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds."""
+def median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of some runs, after one that does not count."""
     taken = []
     for _ in range(REPEATS + 1):
-        _wait(device)
+        synchronize(device)
         started = time.perf_counter()
         work()
-        _wait(device)
+        synchronize(device)
         taken.append(time.perf_counter() - started)
     return statistics.median(taken[1:])
 
 
-def _wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

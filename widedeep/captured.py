@@ -30,25 +30,19 @@ class CapturedSteps(Steps):
     last batch of an epoch where it is smaller. On the CPU all of them are: it has no graphs, and comes to the same
     weights as `Steps`, bit by bit. The random numbers are those of `Steps`, too: a replay draws from where the
     generator stands, under its present seed.
+    objective, optimizers  with PairBatches; Adam with one rate for all of its groups
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        optimizers: list[torch.optim.Optimizer],
-        scaler: torch.amp.GradScaler,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        """As `Steps`; of an objective with PairBatches, and of Adam with one rate for all of its groups."""
-        super().__init__(objective, optimizers, scaler, device, dtype)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        objective, device = self.objective, self.device
         assert isinstance(objective.batches, PairBatches)
         self.pairs = objective.batches
         self.rows = torch.zeros(self.pairs.batch_size, dtype=torch.int64, device=device)
         # The fused kernel wants float32 on CUDA; the CPU's calculates with the double that a number would be.
         kind = torch.float32 if device.type == "cuda" else torch.float64
         self.rate = torch.zeros((), dtype=kind, device=device)
-        for optimizer in optimizers:
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 assert "factor" not in group
                 group["lr"], group["capturable"] = self.rate, True

@@ -45,6 +45,11 @@ class LikeHead(nn.Module):
         """The parameters that belong to single users and items."""
         return [table.weight for table in self._tables]
 
+    def layers(self) -> list[nn.Parameter]:
+        """The parameters that belong to all."""
+        tables = {id(table) for table in self.embeddings()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in tables]
+
     @property
     def by_rows(self) -> bool:
         """Whether a step costs what its rows cost: sparse gradients of the embeddings, and `widedeep.fused`.

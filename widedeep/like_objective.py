@@ -79,16 +79,14 @@ class LikeObjective(Head):
         self.judged = self.rows is not None and bool(self.rows.liked.any()) and bool((~self.rows.liked).any())
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        tables = self.net.like.embeddings()
-        ids = {id(table) for table in tables}
-        others = [parameter for parameter in self.module.parameters() if id(parameter) not in ids]
+        tables, layers = self.net.like.embeddings(), self.net.like.layers()
         rate = self.rate(0.0)
         if not self.net.like.by_rows:
             tables_group = {"params": tables, "weight_decay": self.decay[1]}
-            return [adam([{"params": others, "weight_decay": self.decay[0]}, tables_group], rate)]
+            return [adam([{"params": layers, "weight_decay": self.decay[0]}, tables_group], rate)]
         factor = self.embedding_rate / self.learning_rate
         return [
-            adam([{"params": others, "weight_decay": self.decay[0]}], rate),
+            adam([{"params": layers, "weight_decay": self.decay[0]}], rate),
             RowwiseAdagrad([{"params": tables, "factor": factor}], rate * factor, self.decay[1]),
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,27 +15,24 @@ from widedeep.gradients import sum_gradients
 from widedeep.objective import Objective, set_rate
 
 
+@dataclass(eq=False)
 class Steps:
     """One step after the other. Nothing in it waits for the device.
 
-    loss  () sum of the steps' losses since it was last set to zero, on the device
+    optimizers  with the state that the training goes on from
+    dtype       of the mixed precision, or float32
+    loss        () sum of the steps' losses since it was last set to zero, on the device
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        optimizers: list[torch.optim.Optimizer],
-        scaler: torch.amp.GradScaler,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        """optimizers  with the state that the training goes on from;  dtype  of the mixed precision, or float32"""
-        self.objective = objective
-        self.optimizers = optimizers
-        self.scaler = scaler
-        self.device = device
-        self.dtype = dtype
-        self.loss: Tensor = torch.zeros((), device=device)
+    objective: Objective
+    optimizers: list[torch.optim.Optimizer]
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    dtype: torch.dtype
+    loss: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loss = torch.zeros((), device=self.device)
 
     def batches(self) -> Iterable[Any]:
         """What `take` takes, for one epoch."""

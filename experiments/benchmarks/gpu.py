@@ -19,6 +19,7 @@ import torch
 from experiments.benchmarks import form, roofline
 from experiments.benchmarks.agreement import compare
 from experiments.benchmarks.heads import Data, Epochs, LikeHead, Ranking, made
+from experiments.speed import median_seconds
 from widedeep.config import PRECISIONS, Config, TrainConfig
 from widedeep.device import resolve_device, resolve_precision
 from widedeep.errors import ConfigError, TrainingError
@@ -140,7 +141,7 @@ def like_head(
         ratio = form.ratio_of_costs(found[True].seconds, found[False].seconds)
         report.ratios[f"graphs/plain, {size:,} rows a step"] = ratio
     rows = data.validation.take(torch.arange(min(INFERENCE_ROWS, len(data.validation))))
-    milliseconds = 1000 * roofline.seconds(head.scorer(rows), settings.device)
+    milliseconds = 1000 * median_seconds(head.scorer(rows), settings.device)
     report.add("like head", f"inference of {len(rows):,} rows", milliseconds, "ms")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from experiments.benchmarks import roofline
+from experiments.speed import synchronize
 from widedeep.checkpoint import Checkpoint
 from widedeep.config import Config, DataConfig
 from widedeep.datasets import synthetic
@@ -76,11 +77,11 @@ def trained(
         nonlocal found, started
         if not step.metrics:
             return
-        roofline.synchronize(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - started)
         if step.epoch == 1:
             found = after_first()
-            roofline.synchronize(device)
+            synchronize(device)
         started = time.perf_counter()
 
     if device.type == "cuda":

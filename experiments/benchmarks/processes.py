@@ -55,13 +55,11 @@ def batch_of(step: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def optimizers_of(head: LikeHead) -> list[torch.optim.Optimizer]:
-    tables = head.embeddings()
     if not head.by_rows:
         return [adam([{"params": list(head.parameters())}], RATE)]
-    ids = {id(table) for table in tables}
-    others = [parameter for parameter in head.parameters() if id(parameter) not in ids]
-    rowwise = RowwiseAdagrad(tables, TrainConfig().embedding_learning_rate, TrainConfig().embedding_decay)
-    return [adam([{"params": others}], RATE_BY_ROWS), rowwise]
+    config = TrainConfig()
+    rowwise = RowwiseAdagrad(head.embeddings(), config.embedding_learning_rate, config.embedding_decay)
+    return [adam([{"params": head.layers()}], RATE_BY_ROWS), rowwise]
 
 
 def child(size: int, steps: int, exchange: str) -> None:

@@ -6,40 +6,20 @@ Source  Williams, Waterman & Patterson 2009, "Roofline: an insightful visual per
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-REPEATS = 5
+from experiments.speed import median_seconds
+
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices that are multiplied
 COPIED = {"cuda": 2**30, "cpu": 2**26}  # bytes
 FLOAT = 4  # bytes
-ADAM = (
-    8  # floats a parameter: itself, gradient and two moments are read, all written (the gradient before that)
-)
+ADAM = 8  # floats a parameter: itself, gradient and two moments are read and written
 AVERAGE = 3  # floats a parameter: the average and the weight are read, the average is written
 LOGITS = 4  # floats a logit: written, read for the softmax; its gradient written, read for the products
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Median of some runs, after one that does not count."""
-    found = []
-    for _ in range(REPEATS + 1):
-        synchronize(device)
-        started = time.perf_counter()
-        run()
-        synchronize(device)
-        found.append(time.perf_counter() - started)
-    return statistics.median(found[1:])
 
 
 @dataclass(frozen=True)
@@ -58,8 +38,8 @@ class Peaks:
         source = torch.zeros(size, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
         return cls(
-            2 * side**3 / seconds(lambda: torch.mm(left, right, out=product), device),
-            2 * size / seconds(lambda: target.copy_(source), device),
+            2 * side**3 / median_seconds(lambda: torch.mm(left, right, out=product), device),
+            2 * size / median_seconds(lambda: target.copy_(source), device),
         )
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.library import define
 
 from experiments.benchmarks.opponents import child
 
 # torchvision's operators need CUDA's libraries, which a CPU's environment lacks, and importing it needs these declared.
 for operator in ("nms", "qnms"):
-    torch.library.define(
-        f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    )
+    define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 from pytorch_widedeep import Trainer  # noqa: E402
 from pytorch_widedeep.models import TabMlp, Wide, WideDeep  # noqa: E402
