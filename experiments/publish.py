@@ -14,7 +14,9 @@ from experiments.recipe import Prepared
 from experiments.registry import Version
 from experiments.stages import ALL, Made
 from experiments.tracking import Run
+from widedeep.bundle import DIGEST_TAG
 from widedeep.errors import RegistryError
+from widedeep.files import sha256_of
 from widedeep.recommender import Recommender
 
 GATE = "Gate: "  # begins the paragraph of a description that says what the gate said
@@ -48,12 +50,13 @@ def publish(made: Made, data: Prepared, job: JobConfig, run: Run, console: Conso
         run.file(bundle)
         if not job.register:
             return Published(None, someone(made.final))
+        digest = sha256_of(bundle)  # the server holds what it downloads against it
         model_uri = registry.log_model(bundle, users)
     version = registry.register(
         model_uri,
         job.register,
         run.id,
-        tags={"gate": gate} | _tags(made, data, run),
+        tags={"gate": gate, DIGEST_TAG: digest} | _tags(made, data, run),
         description=description(made, data, gate),
         about=ABOUT.format(name=job.register, alias=job.alias or "champion"),
     )

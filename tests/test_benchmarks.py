@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks import crosses, evaluating, form, growth, loading, memory, processes, ready
+from experiments.benchmarks import (
+    catalogue,
+    crosses,
+    evaluating,
+    form,
+    growth,
+    loading,
+    memory,
+    processes,
+    ready,
+)
 from widedeep.datasets import cache
 from widedeep.errors import ConfigError
 
@@ -182,6 +192,19 @@ def test_the_crosses_from_the_command_line(tmp_path: Path, capsys: pytest.Captur
     )  # all of them are kept, and which items they are of
     assert found[many, "stored"] < found[many, "dense matrix"]  # fewer users than items: the product form
     assert found[many, "fit"] > 0
+
+
+def test_the_catalogue_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert catalogue.main(["--quick", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert "recommend/floor" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    found = {(row["name"], row["metric"]): row["value"] for row in results["rows"]}
+    assert results["ratios"]["recommend/floor"] == pytest.approx(
+        found["floor", "1 query"] / found["rank", "1 query"]
+    )
+    assert set(results["ratios"]) == {"recommend/floor", "recommend/floor, 64 queries", "score/layers"}
+    assert found["float32", "3,000 items, agreement on the best 100"] == 1
+    assert found["candidates", "3,000 items, recall of the best 100"] > 0.99
 
 
 def test_two_processes_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

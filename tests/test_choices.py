@@ -13,12 +13,13 @@ from widedeep import Recommender
 from widedeep.choices import choose_calibration, choose_shares, least_within_an_error, level, surpasses
 from widedeep.closed_form import CrossSettings, choose_recency
 from widedeep.datasets import Dataset
-from widedeep.features import FeatureProcessor, ItemTable, Vocabulary
+from widedeep.features import FeatureProcessor, ItemTable
 from widedeep.histories import Encoded, Histories
 from widedeep.like_objective import LikeObjective
 from widedeep.mixture import Mixture, ranking_targets
 from widedeep.model import WideDeepNet
 from widedeep.split import Split
+from widedeep.vocabulary import Vocabulary
 from widedeep.wide import ItemWeights
 
 CPU = torch.device("cpu")

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from widedeep.errors import EmptyDataError
-from widedeep.features import FeatureProcessor, Vocabulary
+from widedeep.features import FeatureProcessor
 from widedeep.interactions import Interactions
+from widedeep.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,17 @@
 
 from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig
 from widedeep.model import WideDeepNet
-from widedeep.queries import ColdStart, Query, Ranking, Reason, ScoreQuery, Scores
+from widedeep.queries import (
+    ColdStart,
+    Query,
+    Ranking,
+    RankingMethod,
+    Reason,
+    ScoreQuery,
+    Scores,
+    Similar,
+    SimilarQuery,
+)
 from widedeep.recommender import Recommender
 
 __all__ = [
@@ -12,10 +22,13 @@ __all__ = [
     "ModelConfig",
     "Query",
     "Ranking",
+    "RankingMethod",
     "Reason",
     "Recommender",
     "ScoreQuery",
     "Scores",
+    "Similar",
+    "SimilarQuery",
     "TrainConfig",
     "WideDeepNet",
 ]

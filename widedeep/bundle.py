@@ -8,6 +8,7 @@ It loads with torch.load(weights_only=True), so nothing in it can run code, and 
     processor         ids, titles, genres, years, names of the user features
     histories         what each user did: offsets, item_index, rating, liked
     state             the network's state_dict
+    probe             a few questions with their answers; files of older versions have none
 
 With a processor file beside it, `processor` is in that file as JSON, and `processor_digest` ties the two.
 """
@@ -25,17 +26,20 @@ import torch
 
 from widedeep.config import Config, from_dict, to_dict
 from widedeep.errors import BundleError, ConfigError
-from widedeep.features import FeatureProcessor, ItemTable, Vocabulary
+from widedeep.features import FeatureProcessor, ItemTable
 from widedeep.files import load_tensors, write_atomically
 from widedeep.histories import Histories
 from widedeep.model import WideDeepNet
+from widedeep.probe import Probe
 from widedeep.training import Chosen
+from widedeep.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from widedeep.recommender import Recommender
 
 FORMAT = "widedeep.bundle"
 VERSION = 3
+DIGEST_TAG = "bundle_sha256"  # of a registered version: what its bundle's SHA-256 must be
 
 MISFITS = (  # what comes of values that are not what `save` wrote
     ArithmeticError,
@@ -58,6 +62,7 @@ class Parts:
     config: Config
     chosen: Chosen
     about: dict[str, Any]
+    probe: Probe | None
 
 
 def save(recommender: Recommender, path: Path, processor_path: Path | None) -> None:
@@ -75,6 +80,7 @@ def save(recommender: Recommender, path: Path, processor_path: Path | None) -> N
             "liked": histories.liked,
         },
         "state": {name: value.cpu() for name, value in recommender.net.state_dict().items()},
+        "probe": Probe.of(recommender).to_plain(),
     }
     processor = _processor_to_plain(recommender.processor)
     if processor_path is None:
@@ -145,7 +151,13 @@ def _parts(content: dict[str, Any], stored: dict[str, Any]) -> Parts:
     about = content["about"]
     if not isinstance(about, dict):
         raise TypeError(f"its about is no dictionary: {about!r:.40}")
-    return Parts(net, processor, histories, config, Chosen.from_dict(content["chosen"]), about)
+    stored_probe = content.get("probe")
+    probe = (
+        None
+        if stored_probe is None
+        else Probe.from_plain(stored_probe, processor.user_count, processor.warm_count)
+    )
+    return Parts(net, processor, histories, config, Chosen.from_dict(content["chosen"]), about, probe)
 
 
 def _processor_to_plain(processor: FeatureProcessor) -> dict[str, Any]:

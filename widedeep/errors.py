@@ -12,7 +12,8 @@ WideDeepError
 ├── DeviceError              the device that was asked for is not there
 ├── RequestError             a query that cannot be answered; `field` names the part of it
 │   ├── InvalidQueryError    a value that is out of range or of the wrong kind
-│   └── UnknownItemError     items that the model has never heard of
+│   ├── UnknownItemError     items that the model has never heard of
+│   └── ColdStartError       the answer would not be personal, and the query forbids any other; `reason` says why
 ├── TrackingError            the tracking server or its store cannot be reached
 ├── RegistryError            a model, version or alias that is not in the registry
 └── GateError                a version did not earn its alias
@@ -21,6 +22,11 @@ The message says what is wrong, what came, and what to do.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from widedeep.queries import ColdStart
 
 
 class WideDeepError(Exception):
@@ -78,6 +84,17 @@ class InvalidQueryError(RequestError):
 
 class UnknownItemError(RequestError):
     """Items that the model has never heard of."""
+
+
+class ColdStartError(RequestError):
+    """The answer would not be personal, and the query asks for an error then."""
+
+    def __init__(self, field: str, reason: ColdStart) -> None:
+        super().__init__(
+            field,
+            f"no personal answer is possible: {reason}. Give a history with likes, or allow popularity.",
+        )
+        self.reason = reason
 
 
 class TrackingError(WideDeepError):

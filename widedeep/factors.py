@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from widedeep.histories import Histories
 
 INIT_SCALE = 0.1  # of an item vector's expected length before the first pass
 BLOCK_ENTRIES = 2**22  # of float32, of padded item vectors: 16 MB held at once, and as much again
+BLOCK_VECTORS = 2**18  # summed in float64 at once
 PADDED_SHARE = 0.8  # rows solved together are at least this share of the longest
 
 
@@ -86,41 +88,16 @@ class ItemFactors(nn.Module):
             weights = weights / mean.clamp(min=1e-12)[histories.row_index]
         return self._solve(histories.offsets, histories.item_index.long(), self.vectors, weights)
 
+    def solver(self) -> RowSolver:
+        """What solves histories' vectors from the item vectors as they are now."""
+        return RowSolver(self.vectors, *self.settings.tolist())
+
     def _solve(
         self, offsets: Tensor, index: Tensor, vectors: Tensor, weights: Tensor | None = None
     ) -> Tensor:
-        """One side's vectors from the other's; zero for a row without entries.
-
-        offsets  (rows + 1,): row r is solved from the entries offsets[r]:offsets[r + 1]
-        index    (entries,) int64 into `vectors`
-        vectors  (others, dim), zero where one has no entries
-        weights  (entries,) of the squared errors; 1 if not given
-
-        In the basis where the Gramian of all `vectors` is diagonal, so is all that a row does not share with
-        its entries, and a row with n of them is a system of min(n, dim) equations.
-        """
-        unobserved, l2, exponent = self.settings.tolist()
-        wide = vectors.double()
-        eigenvalues, basis = torch.linalg.eigh(wide.T @ wide)
-        shared = unobserved * eigenvalues.clamp(min=0).float()
-        rotated = vectors @ basis.float()
-        lengths = offsets.diff()
-        size = lengths.float() + unobserved * int((vectors != 0).any(1).sum())
-        ridge = l2 * size**exponent
-        solved = vectors.new_zeros(len(lengths), vectors.shape[1])
-        order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
-        for rows in _alike(order, lengths, vectors.shape[1]):
-            count = lengths[rows]
-            place = torch.arange(int(count[0]), device=rows.device)
-            entry = (offsets[rows, None] + place).clamp(max=len(index) - 1)
-            filled = (place < count[:, None]).float()
-            errors = filled if weights is None else filled * weights[entry]
-            root = (shared + ridge[rows, None]).sqrt()  # (rows, dim)
-            block = rotated[index[entry]] / root[:, None]  # (rows, longest, dim)
-            block *= errors.sqrt()[:, :, None]
-            solved[rows] = _solve_block(block, errors.sqrt()) / root
-        unrotated: Tensor = solved @ basis.float().T
-        return unrotated
+        """One side's vectors from the other's; zero for a row without entries.  As `RowSolver.solve`"""
+        solver = RowSolver(vectors, *self.settings.tolist())
+        return solver.solve(offsets, index, weights) @ solver.basis.T
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
         """Take the vectors' size from the file: their dimension is chosen in training."""
@@ -128,6 +105,95 @@ class ItemFactors(nn.Module):
         if isinstance(stored, Tensor):
             self.vectors = torch.empty_like(stored, device=self.vectors.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class RowSolver:
+    """One side's vectors from the other's, each by least squares.
+
+    In the basis where the Gramian of all `vectors` is diagonal, so is all that a row does not share with its
+    entries, and a row with n of them is a system of min(n, dim) equations.
+    """
+
+    basis: Tensor  # (dim, dim): vectors @ basis are the vectors in that basis
+    rotated: Tensor  # (others, dim) in that basis
+    gram: Tensor  # (dim, dim) float64: the sum of their products, diagonal to rounding
+
+    def __init__(self, vectors: Tensor, unobserved: float, l2: float, exponent: float) -> None:
+        """vectors  (others, dim), zero where one has no entries;  the rest as in `ItemFactors.settings`"""
+        gram, _ = sums_of_products(vectors)
+        there = int((vectors != 0).any(1).sum())
+        eigenvalues, basis = torch.linalg.eigh(gram)
+        self.basis = basis.float()
+        self.rotated = vectors @ self.basis
+        self.gram = basis.T @ gram @ basis
+        self._shared = unobserved * eigenvalues.clamp(min=0).float()
+        self._unobserved = unobserved * there
+        self._l2, self._exponent = l2, exponent
+        self._of_length: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._eye, self._ones = (
+            torch.eye(len(basis), device=basis.device),
+            basis.new_ones(len(basis), 1).float(),
+        )
+
+    def solve(
+        self,
+        offsets: Tensor,
+        index: Tensor,
+        weights: Tensor | None = None,
+        lengths: np.ndarray | None = None,
+    ) -> Tensor:
+        """(rows, dim) in the basis: row r is solved from the entries offsets[r]:offsets[r + 1]; zero without entries.
+
+        index    (entries,) int64 into the vectors
+        weights  (entries,) of the squared errors; 1 if not given
+        lengths  (rows,) int64, the differences of `offsets`, if they are at hand: else a GPU is waited for
+        """
+        if lengths is None:
+            lengths = offsets.diff().cpu().numpy()
+        if len(lengths) == 1 and 0 < lengths[0] <= len(self.basis):
+            return self._solve_one(index, int(lengths[0]), weights)
+        size = offsets.diff().float() + self._unobserved
+        ridge = self._l2 * size**self._exponent
+        solved = self.rotated.new_zeros(len(lengths), len(self.basis))
+        order = np.argsort(-lengths, kind="stable")[: int((lengths > 0).sum())]
+        for group in _alike(order, lengths, len(self.basis)):
+            rows = torch.from_numpy(group).to(offsets.device)
+            count = offsets[rows + 1] - offsets[rows]
+            place = torch.arange(int(lengths[group[0]]), device=rows.device)
+            entry = (offsets[rows, None] + place).clamp(max=len(index) - 1)
+            filled = (place < count[:, None]).float()
+            errors = filled if weights is None else filled * weights[entry]
+            root = (self._shared + ridge[rows, None]).sqrt()  # (rows, dim)
+            block = self.rotated[index[entry]] / root[:, None]  # (rows, longest, dim)
+            block *= errors.sqrt()[:, :, None]
+            solved[rows] = _solve_block(block, errors.sqrt()) / root
+        return solved
+
+    def _solve_one(self, index: Tensor, length: int, weights: Tensor | None) -> Tensor:
+        """(1, dim) for one row of no more entries than dimensions: the same in a third of the steps."""
+        kept = self._of_length.get(length)
+        if kept is None:
+            ridge = self._l2 * (length + self._unobserved) ** self._exponent
+            kept = (self._shared + ridge).rsqrt(), self._eye[:length, :length], self._ones[:length]
+            self._of_length[length] = kept  # of as many lengths as there are dimensions, at most
+        scale, identity, errors = kept
+        block = self.rotated.index_select(0, index).mul_(scale)
+        if weights is not None:
+            errors = weights.sqrt()[:, None]
+            block.mul_(errors)
+        factor = torch.linalg.cholesky_ex(torch.addmm(identity, block, block.T)).L
+        return (torch.cholesky_solve(errors, factor).T @ block).mul_(scale)
+
+
+def sums_of_products(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """(dim, dim) of the outer products of vectors (any, dim), and (dim,) of themselves; float64"""
+    gram = torch.zeros(vectors.shape[1], vectors.shape[1], dtype=torch.float64, device=vectors.device)
+    total = gram.new_zeros(vectors.shape[1])
+    for block in vectors.split(BLOCK_VECTORS):  # type: ignore[no-untyped-call]
+        wide = block.double()
+        gram += wide.T @ wide
+        total += wide.sum(0)
+    return gram, total
 
 
 def _ridge_scale(settings: FactorSettings, users: Tensor, items: Tensor) -> float:
@@ -141,7 +207,7 @@ def _ridge_scale(settings: FactorSettings, users: Tensor, items: Tensor) -> floa
     return total / max(float(sum((size**settings.frequency_exponent).sum() for size in sizes)), 1e-30)
 
 
-def _alike(order: Tensor, lengths: Tensor, dim: int) -> Iterator[Tensor]:
+def _alike(order: np.ndarray, lengths: np.ndarray, dim: int) -> Iterator[np.ndarray]:
     """Blocks of rows of about equal lengths, so that little is padded.
 
     order  (rows,) by length, the longest first, none empty
@@ -151,7 +217,7 @@ def _alike(order: Tensor, lengths: Tensor, dim: int) -> Iterator[Tensor]:
     while start < len(order):
         longest = -int(ascending[start])
         room = max(1, BLOCK_ENTRIES // (longest * max(1, dim)))
-        short = int(torch.searchsorted(ascending, -PADDED_SHARE * longest, right=True))
+        short = int(np.searchsorted(ascending, -PADDED_SHARE * longest, side="right"))
         stop = min(start + room, max(short, start + 1))
         yield order[start:stop]
         start = stop

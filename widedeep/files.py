@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import tempfile
@@ -37,6 +38,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error):
             raise BundleError(f"Could not write {path}: the disk is full or went away.") from error
         raise
+
+
+def sha256_of(path: Path) -> str:
+    """Raises  BundleError: it cannot be read"""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"Could not read {path}: {error.strerror}.") from error
 
 
 def load_tensors(path: Path, what: str) -> dict[str, Any]:

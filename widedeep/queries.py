@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
-from widedeep.errors import InvalidQueryError
-
-MAX_K = 1000
-MAX_EXPLAIN = 100
 
 
 class ColdStart(enum.StrEnum):
@@ -42,6 +36,7 @@ class Query:
     include_cold_items: bool = False  # rank items without interactions, too, by their features
     explain: int = 0  # 0 to 100: for each item so many reasons out of the history
     diversity: float = 0.0  # 0 to 1: how much a list's variety counts against its scores
+    fallback: str = "popularity"  # what comes where the ranking cannot be personal: popularity, or error
 
 
 @dataclass(frozen=True)
@@ -84,6 +79,9 @@ class ScoreQuery:
     item_ids: Sequence[Hashable]
     history: Sequence[Hashable] | None = None
     history_ratings: Sequence[float] | None = None
+    fallback: str = (
+        "popularity"  # what comes where the probabilities cannot be personal: the items' own, or error
+    )
 
 
 @dataclass(frozen=True)
@@ -94,43 +92,45 @@ class Scores:
     cold_start: ColdStart | None = None
 
 
-def check_ranking(query: Query, genre_names: Sequence[str]) -> None:
-    """Everything about a query that needs no look at the data.
+@dataclass(frozen=True)
+class SimilarQuery:
+    """Which items are most like these?  The fields are those of Query."""
 
-    Raises  InvalidQueryError, with the field's name
+    item_ids: Sequence[Hashable]  # 1 to 100; those that are like all of them come first
+    k: int = 10  # 1 to 1000
+    exclude_items: Sequence[Hashable] = ()
+    candidates: Sequence[Hashable] | None = None
+    genres: Sequence[str] = ()
+    year_from: int | None = None
+    year_to: int | None = None
+    include_cold_items: bool = False
+
+
+@dataclass(frozen=True)
+class Similar:
+    """The answer to a SimilarQuery, the most similar first; the query's own items are not in it.
+
+    item_ids       at most k ids in the type of the training file
+    similarities   in [-1, 1]
+    unknown_items  candidates that the model does not know
     """
-    k = query.k
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
-        raise InvalidQueryError("k", f"must be a whole number from 1 to {MAX_K}, got {k!r}")
-    check_history(query.history, query.history_ratings)
-    for name in query.genres:
-        if name not in genre_names:
-            known = ", ".join(genre_names) or "none: the model was trained without genres"
-            raise InvalidQueryError("genres", f"there is no genre {name!r}; known: {known}")
-    if query.year_from is not None and query.year_to is not None and query.year_from > query.year_to:
-        raise InvalidQueryError("year_from", f"{query.year_from} is after year_to, {query.year_to}")
-    if query.candidates is not None and not len(query.candidates):
-        raise InvalidQueryError("candidates", "must name at least one item, or be left out")
-    if not isinstance(query.include_cold_items, bool | np.bool):
-        raise InvalidQueryError(
-            "include_cold_items", f"must be True or False, got {query.include_cold_items!r}"
-        )
-    count, share = query.explain, query.diversity
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 <= count <= MAX_EXPLAIN:
-        raise InvalidQueryError("explain", f"must be a whole number from 0 to {MAX_EXPLAIN}, got {count!r}")
-    if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
-        raise InvalidQueryError("diversity", f"must be a number from 0 to 1, got {share!r}")
+
+    item_ids: list[Any]
+    similarities: list[float]
+    unknown_items: list[Any] = field(default_factory=list)
 
 
-def check_history(history: Sequence[Hashable] | None, ratings: Sequence[float] | None) -> None:
-    """Raises  InvalidQueryError: ratings that are not one finite number per item"""
-    if ratings is None or not len(ratings):
-        return
-    if len(ratings) != len(history or ()):
-        raise InvalidQueryError(
-            "history_ratings",
-            f"needs one rating per item of the history ({len(history or ())}), got {len(ratings)}",
-        )
-    for position, rating in enumerate(ratings):
-        if not math.isfinite(rating):
-            raise InvalidQueryError(f"history_ratings[{position}]", f"must be a finite number, got {rating}")
+@dataclass(frozen=True)
+class RankingMethod:
+    """How the whole catalogue is ranked, and what was measured of it.
+
+    precision            of the item vectors: float32 or bfloat16
+    precision_agreement  share of the 100 best items by float32 that this precision finds
+    approximate          candidates come from an index and the model ranks those; else it ranks every item
+    recall               share of the 100 best items of the exact ranking that the approximate one finds
+    """
+
+    precision: str = "float32"
+    precision_agreement: float = 1.0
+    approximate: bool = False
+    recall: float = 1.0

@@ -19,22 +19,27 @@ import torch
 from torch import Tensor
 
 from widedeep import bundle
-from widedeep.answers import RankingAnswers
+from widedeep.answers import RankingAnswers, ScoreAnswers
 from widedeep.closed_form import ClosedForm
+from widedeep.cold import ColdItems
 from widedeep.config import Config
 from widedeep.device import resolve_device
+from widedeep.each import or_raise
+from widedeep.errors import RequestError
 from widedeep.features import FeatureProcessor
 from widedeep.histories import Histories
-from widedeep.inputs import QueryInputs, cold_start
+from widedeep.inputs import QueryInputs
 from widedeep.interactions import Interactions
+from widedeep.lists import Lists
 from widedeep.model import WideDeepNet
-from widedeep.queries import Query, Ranking, ScoreQuery, Scores
+from widedeep.preparing import prepare
+from widedeep.probe import Probe
+from widedeep.queries import Query, Ranking, RankingMethod, ScoreQuery, Scores, Similar, SimilarQuery
+from widedeep.similar import SimilarAnswers
 from widedeep.training import Chosen, FitResult, Progress, fit
 
 if TYPE_CHECKING:
     from widedeep.datasets import Dataset
-
-BLOCK_SCORES = 2**24  # queries x items scored at once: 64 MB of float32
 
 
 class Recommender:
@@ -55,10 +60,14 @@ class Recommender:
         self.net = net.eval()
         self.processor = processor
         self.inputs = QueryInputs(processor, histories, net.device)
-        self._rankings = RankingAnswers(self.net, self.inputs)
+        lists = Lists(self.inputs, ColdItems(net.item_features, processor.warm_count))
+        self._rankings = RankingAnswers(self.net, self.inputs, lists)
+        self._scores = ScoreAnswers(self.net, self.inputs)
+        self._similar = SimilarAnswers(self.inputs, lists, self._rankings)
         self.config = config
         self.chosen = chosen
         self.about = about
+        self.probe: Probe | None = None  # what the file says that it answers
 
     @classmethod
     def fit(
@@ -165,42 +174,67 @@ class Recommender:
         """
         return self.score_batch([ScoreQuery(user_id, item_ids, history, history_ratings)])[0].probabilities
 
+    def similar(self, item_ids: Sequence[Hashable], k: int = 10, **options: Any) -> Similar:
+        """The k items that are most like the given ones.
+
+        options  the other fields of SimilarQuery: exclude_items, candidates, genres …
+        Raises   InvalidQueryError, UnknownItemError
+        """
+        return self.similar_batch([SimilarQuery(item_ids, k, **options)])[0]
+
+    def prepare(self, exact_up_to: int = 200_000, precision: str = "auto") -> RankingMethod:
+        """Compute the item halves now, and decide how the whole catalogue is ranked; without it: exactly, in float32.
+
+        exact_up_to  items with interactions. Above, on a CPU and where faiss is installed, queries without filters
+                     are answered from candidates, which takes seconds to build for a million items
+        precision    of the item vectors: float32, bfloat16, or auto: bfloat16 where the device multiplies it in
+                     hardware and it keeps 0.99 of the best 100 items of a sample of users
+        Returns      what was decided, and what was measured of it over that sample
+        Raises       ConfigError
+        """
+        self._scores.prepare()
+        return prepare(self._rankings, exact_up_to, precision)
+
     def check(self, query: Query) -> None:
-        """Raises  InvalidQueryError, UnknownItemError, as `rank` would"""
-        self.inputs.check(query)
+        """Raises  InvalidQueryError, UnknownItemError, ColdStartError, as `rank` would"""
+        self._rankings.check(query)
 
     def check_score(self, query: ScoreQuery) -> None:
-        """Raises  InvalidQueryError, UnknownItemError, as `score_batch` would"""
-        self.inputs.check_score(query)
+        """Raises  InvalidQueryError, UnknownItemError, ColdStartError, as `score_batch` would"""
+        self.inputs.ask_scoring(query)
 
     def rank(self, queries: Sequence[Query]) -> list[Ranking]:
-        """Answer many queries in one go; the answers are those of one at a time."""
-        for query in queries:
-            self.check(query)
-        block = max(1, BLOCK_SCORES // self.net.item_count)
-        return [
-            ranking
-            for start in range(0, len(queries), block)
-            for ranking in self._rankings.of(queries[start : start + block])
-        ]
+        """Answer many queries in one go. The answers are those of one at a time, scores to a millionth.
 
-    @torch.inference_mode()
+        Raises  RequestError: the first of those of `rank_each`
+        """
+        return or_raise(self.rank_each(queries))
+
+    def rank_each(self, queries: Sequence[Query]) -> list[Ranking | RequestError]:
+        """As `rank`, but a query that cannot be answered gets its error and the others their rankings.
+
+        The errors are InvalidQueryError, UnknownItemError and ColdStartError.
+        """
+        return self._rankings.each(queries)
+
     def score_batch(self, queries: Sequence[ScoreQuery]) -> list[Scores]:
-        """Answer many score queries in one go."""
-        for query in queries:
-            self.check_score(query)
-        user_index, histories = self.inputs.users_and_histories(queries)
-        counts = torch.tensor([len(query.item_ids) for query in queries], device=self.device)
-        rows = torch.arange(len(queries), device=self.device).repeat_interleave(counts)
-        items = np.concatenate([self.processor.items.index_of(query.item_ids) for query in queries])
-        item_index = torch.from_numpy(items).to(self.device)
-        logits = self.net.like_logits(user_index[rows], item_index, rows, self.net.totals(histories))
-        parts = np.split(logits.float().sigmoid().cpu().numpy(), np.cumsum(counts.cpu().numpy())[:-1])
-        users, entries = user_index.tolist(), histories.lengths.tolist()
-        return [
-            Scores(part, cold_start(query, users[row], entries[row], entries[row]))
-            for row, (query, part) in enumerate(zip(queries, parts, strict=True))
-        ]
+        """Answer many score queries in one go. The answers are those of one at a time, to a millionth.
+
+        Raises  RequestError: the first of those of `score_each`
+        """
+        return or_raise(self.score_each(queries))
+
+    def score_each(self, queries: Sequence[ScoreQuery]) -> list[Scores | RequestError]:
+        """As `score_batch`, with errors in place as in `rank_each`."""
+        return self._scores.each(queries)
+
+    def similar_batch(self, queries: Sequence[SimilarQuery]) -> list[Similar]:
+        """Raises  RequestError: the first of those of `similar_each`"""
+        return or_raise(self.similar_each(queries))
+
+    def similar_each(self, queries: Sequence[SimilarQuery]) -> list[Similar | RequestError]:
+        """As `rank_each`, for items like others."""
+        return self._similar.each(queries)
 
     @torch.inference_mode()
     def rank_scores(self, user_index: Tensor, histories: Histories) -> Tensor:
@@ -260,4 +294,6 @@ class Recommender:
         where = resolve_device(device)
         parts = bundle.load(Path(path), None if processor_path is None else Path(processor_path))
         parts.net.to(where)
-        return cls(parts.net, parts.processor, parts.histories, parts.config, parts.chosen, parts.about)
+        loaded = cls(parts.net, parts.processor, parts.histories, parts.config, parts.chosen, parts.about)
+        loaded.probe = parts.probe
+        return loaded

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from experiments.benchmarks import form, trained
 from widedeep import bootstrap, datasets, metrics
+from widedeep.checks import MAX_K
 from widedeep.config import Config
 from widedeep.errors import EmptyDataError
-from widedeep.queries import MAX_K, Query
+from widedeep.queries import Query
 from widedeep.recommender import Recommender
 from widedeep.split import split
 
