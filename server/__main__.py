@@ -11,7 +11,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+# Before grpc is imported: sockets are read by the threads that answer, which costs a quarter less CPU a call.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from server.app import Server
 from server.settings import ServerSettings
@@ -29,11 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format="%(asctime)s %(levelname)s %(message)s",
             stream=sys.stderr,
         )
-        asyncio.run(serve(settings))
+        run(serve(settings))
     except WideDeepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """As asyncio.run, on uvloop where it is there."""
+    if sys.platform == "win32":
+        asyncio.run(coroutine)
+        return
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(coroutine)
 
 
 async def serve(settings: ServerSettings) -> None:
@@ -61,6 +76,9 @@ async def serve(settings: ServerSettings) -> None:
         await stopped
     finally:
         await server.drain()
+    if server.store.is_loading:
+        logging.shutdown()
+        os._exit(0)  # everything was answered, and a thread that loads cannot be interrupted
 
 
 if __name__ == "__main__":

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server.calls import Calls
+from server.lanes import Lanes
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
 from server.servicer import Recommender
 from server.settings import ServerSettings
+from server.streams import StreamLimits
 from widedeep.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -29,10 +30,12 @@ class Server:
     def __init__(self, settings: ServerSettings) -> None:
         """Raises  ConfigError: a model URI of the wrong form"""
         self.settings = settings
-        self.store = ModelStore(settings.model, settings.device, settings.tracking_uri)
+        self.store = ModelStore(settings)
         self.address = settings.address
-        self._calls = Calls()
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self.lanes = Lanes(settings)
+        self.calls = Calls(
+            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall)
+        )
         self._health = health.aio.HealthServicer()
 
     async def start(self) -> None:
@@ -47,8 +50,8 @@ class Server:
             ],
             maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
         )
-        servicer = Recommender(self.store, self.settings, self._compute)
-        self._grpc.add_generic_rpc_handlers((self._calls.handler(SERVICE, servicer),))
+        servicer = Recommender(self.store, self.settings, self.lanes)
+        self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection(
             (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
@@ -70,29 +73,30 @@ class Server:
             )
 
     async def load(self) -> None:
-        """Load and warm up the model, then report SERVING.
+        """Load and warm up the model, report SERVING, and follow its alias from then on.
 
-        Raises  WideDeepError: what ModelStore.load raises
+        Raises  WideDeepError: what ModelStore.start raises
         """
-        await asyncio.get_running_loop().run_in_executor(self._compute, self.store.load)
+        await self.store.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         logger.info("serving on %s", self.address)
 
     async def drain(self) -> None:
         """Report NOT_SERVING, take no new calls, let those in flight end within the grace, stop."""
         await self._health.enter_graceful_shutdown()
-        logger.info("draining: %d calls in flight", self._calls.active)
-        self._calls.end_waiting_streams()
+        logger.info("draining: %d calls in flight", self.calls.active)
+        self.calls.end_streams()
+        await self.store.stop()
         stopping = asyncio.create_task(self._grpc.stop(self.settings.grace))
         # gRPC's own grace also waits for health watchers and reflection, which never end by themselves.
         try:
-            await asyncio.wait_for(self._calls.ended(), self.settings.grace)
+            await asyncio.wait_for(self.calls.ended(), self.settings.grace)
         except TimeoutError:
-            logger.warning("%d calls were cut off after %g s", self._calls.active, self.settings.grace)
+            logger.warning("%d calls were cut off after %g s", self.calls.active, self.settings.grace)
         await self._grpc.stop(None)
         await stopping
-        await self._calls.ended()  # a call that the loop's end has to cancel is logged by gRPC as a fault
-        self._compute.shutdown(wait=False, cancel_futures=True)
+        await self.calls.ended()  # a call that the loop's end has to cancel is logged by gRPC as a fault
+        self.lanes.close()
         logger.info("stopped")
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

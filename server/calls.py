@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -13,20 +14,20 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
 from server import status
+from server.streams import DRAINING, Stream, StreamLimits
 from widedeep.errors import InvalidQueryError
 
-DRAINING = status.UnavailableError(
-    "The server is stopping. Send what it has not answered again, elsewhere or later."
-)
+logger = logging.getLogger(__name__)
 
 
 class Calls:
     """Stands between gRPC and a servicer's methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: StreamLimits) -> None:
         self.active = 0
+        self.streams: set[Stream] = set()
+        self._limits = limits
         self._draining = False
-        self._waiting: set[asyncio.Task[Any]] = set()  # streams that wait for their client's next message
         self._ended = asyncio.Event()
 
     def handler(self, service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandler:
@@ -49,11 +50,11 @@ class Calls:
             )
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
-    def end_waiting_streams(self) -> None:
+    def end_streams(self) -> None:
         """From now on a stream ends, with UNAVAILABLE, as soon as it has answered what it has read."""
         self._draining = True
-        for task in tuple(self._waiting):
-            task.cancel()
+        for stream in self.streams:
+            stream.end()
 
     async def ended(self) -> None:
         """Wait until no call is in flight."""
@@ -80,43 +81,29 @@ class Calls:
 
         return call
 
-    def _guard_stream(self, method: Callable[..., AsyncIterator[Message]]) -> Callable[..., Any]:
-        async def call(
-            requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
-        ) -> AsyncIterator[Message]:
+    def _guard_stream(self, method: Callable[[Any], Coroutine[Any, Any, Message]]) -> Callable[..., Any]:
+        """`method` answers one message."""
+
+        async def call(_: object, context: grpc.aio.ServicerContext) -> None:
             self.active += 1
+            stream = Stream(context, method, self._limits)
+            self.streams.add(stream)
             try:
-                async for response in method(self._until_drained(requests), context):
-                    yield response
+                if self._draining:
+                    raise DRAINING
+                await stream.run()
             except Exception as error:
-                await context.abort_with_status(rpc_status.to_status(status.of(error)))
+                try:
+                    async with asyncio.timeout(self._limits.stall):
+                        await context.abort_with_status(rpc_status.to_status(status.of(error)))
+                except TimeoutError:  # who does not read answers does not take a status either
+                    logger.info("a stream whose client does not read was cut off: %s", error)
+                    raise asyncio.CancelledError from None
             finally:
+                self.streams.discard(stream)
                 self._end()
 
         return call
-
-    async def _until_drained(self, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-        """The client's messages; UnavailableError where the next one would be waited for in a drain.
-
-        The read is stopped by cancelling the call's own task, which costs nothing for each message.
-        """
-        task = asyncio.current_task()
-        assert task is not None
-        while not self._draining:
-            self._waiting.add(task)
-            try:
-                request = await anext(requests)
-            except StopAsyncIteration:
-                return
-            except asyncio.CancelledError:
-                if not self._draining:
-                    raise
-                task.uncancel()
-                break
-            finally:
-                self._waiting.discard(task)
-            yield request
-        raise DRAINING
 
 
 def _parser(

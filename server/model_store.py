@@ -1,155 +1,140 @@
-"""The model that is being served: found, pulled to the device, warmed up, and leased to each request."""
+"""The models in memory: the served one, leased to each request, and those that it took over from."""
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
-import re
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
 
-from server.registry import Registry
+from server.follower import Follower
+from server.loader import Loader, free_memory, yield_to_others
+from server.served import ServedModel, now
+from server.settings import ServerSettings
 from server.status import UnavailableError
-from widedeep.errors import BundleError, ConfigError
-from widedeep.queries import Query, Ranking, ScoreQuery, Scores
-from widedeep.recommender import Recommender
+from server.store_status import ModelState, ModelStatus, StoreStatus
+from server.webhook import Webhook
 
 logger = logging.getLogger(__name__)
 
-BUNDLE_NAME = "model.pth"
-MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]*))")
 
+class Lease:
+    """`with store.lease() as model:`: from a request's first look at the model to its last."""
 
-@dataclass(frozen=True)
-class Details:
-    """What is known of a list of items, in parallel lists.
+    __slots__ = ("_model", "_store")
 
-    reason_titles  titles of what the reasons name, item by item
-    """
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
 
-    titles: list[str]
-    genres: list[str]
-    years: list[int]
-    reason_titles: list[str] = field(default_factory=list)
+    def __enter__(self) -> ServedModel:
+        self._model = self._store.acquire()
+        return self._model
 
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A recommender and the version it came from. Its methods compute: call them off the event loop."""
-
-    recommender: Recommender
-    name: str
-    version: str
-    alias: str  # empty for a model that was asked for by version or by path
-
-    def recommend(self, query: Query, with_details: bool) -> tuple[Ranking, Details | None]:
-        """Raises  RequestError"""
-        ranking = self.recommender.rank([query])[0]
-        if not with_details:
-            return ranking, None
-        because = [reason.item_id for reasons in ranking.reasons for reason in reasons]
-        return ranking, self._details(ranking.item_ids, because)
-
-    def score(self, query: ScoreQuery, with_details: bool) -> tuple[Scores, Details | None]:
-        """Raises  RequestError"""
-        scores = self.recommender.score_batch([query])[0]
-        return scores, self._details(query.item_ids) if with_details else None
-
-    def warm_up(self) -> None:
-        """Answer one request of each kind, so that no client waits for what happens once."""
-        ranking, _ = self.recommend(Query(k=10), with_details=True)
-        self.recommend(Query(k=10, include_cold_items=True, explain=1, diversity=0.5), with_details=True)
-        self.score(ScoreQuery(user_id=None, item_ids=ranking.item_ids[:1]), with_details=True)
-
-    def _details(self, item_ids: Any, because: Sequence[Any] = ()) -> Details:
-        known = self.recommender
-        return Details(
-            known.item_titles(item_ids),
-            known.item_genres(item_ids),
-            known.item_years(item_ids),
-            known.item_titles(because),
-        )
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.release(self._model)
 
 
 class ModelStore:
-    """Holds the served model. Requests lease it, so that another can take its place under them."""
+    """Holds the served model. Requests lease it, so that another can take its place under them.
 
-    def __init__(self, model: str, device: str, tracking_uri: str) -> None:
-        """
-        model   models:/NAME@ALIAS, models:/NAME/VERSION, or the path of a bundle
-        Raises  ConfigError: a models:/ URI of another form
-        """
-        if model.startswith("models:") and not MODEL_URI.fullmatch(model):
-            raise ConfigError(
-                f"--model {model} is not a model of the registry. "
-                "Write models:/widedeep@champion, models:/widedeep/3 or the path of a .pth bundle."
-            )
-        self._model = model
-        self._device = device
-        self._tracking_uri = tracking_uri
+    All of it belongs to the event loop's thread; what blocks runs in a thread of the loader.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Raises  ConfigError: a models:/ URI of another form"""
+        self._settings = settings
+        self._loader = Loader(settings)
+        self._thread = ThreadPoolExecutor(1, "loader", initializer=yield_to_others)
+        self._follower = Follower(self, self._loader, self._thread, settings.poll_seconds)
         self._current: ServedModel | None = None
+        self._retiring: list[ServedModel] = []
+        self._webhook: Webhook | None = None
 
-    def load(self) -> ServedModel:
-        """Find, load and warm up the model, then serve it. Takes seconds: call it off the event loop.
+    async def start(self) -> ServedModel:
+        """Find, load and warm up the model and serve it; then follow its alias.
 
-        Raises  RegistryError, TrackingError, BundleError, DataNotFoundError, DeviceError
+        Raises  RegistryError, TrackingError, BundleError, DeviceError: there is nothing to serve
+                ConfigError: the webhook's address cannot be had
         """
-        started = time.perf_counter()
-        uri = MODEL_URI.fullmatch(self._model)
-        model = self._from_registry(uri) if uri else self._from_file(Path(self._model))
-        try:
-            model.warm_up()
-        except Exception as error:
-            raise BundleError(
-                f"{self._model} was loaded but cannot answer ({error!r}), so it is not served. Serve another version."
-            ) from error
-        self._current = model
-        logger.info(
-            "model %s version %s%s on %s, loaded and warm after %.1f s",
-            model.name,
-            model.version,
-            f" (alias {model.alias})" if model.alias else "",
-            model.recommender.describe()["device"],
-            time.perf_counter() - started,
-        )
+        if not self._loader.is_registered:
+            loop = asyncio.get_running_loop()
+            self.serve(await loop.run_in_executor(self._thread, self._loader.load_file))
+        else:
+            if self._settings.webhook_port and self._loader.alias:
+                self._webhook = await Webhook.listening(self._settings, self._follower.wake)
+            await self._follower.start()
+        assert self._current is not None
+        return self._current
+
+    async def stop(self) -> None:
+        """Follow no longer. What is loaded goes on answering those who hold it."""
+        if self._webhook:
+            await self._webhook.close()
+        await self._follower.stop()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def is_loading(self) -> bool:
+        """The loader's thread is at work, which cannot be interrupted."""
+        return self._follower.is_busy
+
+    def lease(self) -> Lease:
+        """Raises  UnavailableError, on entry: nothing is loaded yet"""
+        return Lease(self)
+
+    def acquire(self) -> ServedModel:
+        """The served model. It stays in memory until it is given back with `release`, once for each `acquire`.
+
+        Raises  UnavailableError: nothing is loaded yet
+        """
+        model = self._current
+        if model is None:
+            raise UnavailableError("The server is loading its model. Try again in some seconds.")
+        model.leases += 1
         return model
 
-    @contextmanager
-    def lease(self) -> Iterator[ServedModel]:
-        """The model to answer one request with, from its first look to its last.
+    def release(self, model: ServedModel) -> None:
+        model.leases -= 1
+        if not model.leases and model is not self._current:
+            self._free(model)
 
-        Raises  UnavailableError: it is not loaded yet
-        """
-        if self._current is None:
-            raise UnavailableError("The server is loading its model. Try again in some seconds.")
-        yield self._current
+    @property
+    def current(self) -> ServedModel | None:
+        return self._current
 
-    def _from_file(self, path: Path) -> ServedModel:
-        recommender = Recommender.load(path, device=self._device)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return ServedModel(recommender, path.name, digest[:12], alias="")
+    def serve(self, model: ServedModel) -> None:
+        """From now on requests get `model`. The one before lives until its last lease ends."""
+        before, self._current = self._current, model
+        model.since = now()
+        logger.info("serving %s", model)
+        if before is None:
+            return
+        before.since = now()
+        self._retiring.append(before)
+        if not before.leases:
+            self._free(before)
 
-    def _from_registry(self, uri: re.Match[str]) -> ServedModel:
-        registry = Registry(self._tracking_uri)
-        name, alias = uri["name"], uri["alias"] or ""
-        # An alias may move while the files are on their way: the version it means now is what gets loaded.
-        version = uri["version"] or registry.version_of(name, alias)
-        with tempfile.TemporaryDirectory(prefix="widedeep-") as folder:
-            files = registry.download(name, version, Path(folder))
-            found = sorted(files.rglob(BUNDLE_NAME))
-            if len(found) != 1:
-                names = ", ".join(
-                    sorted(str(path.relative_to(files)) for path in files.rglob("*") if path.is_file())
-                )
-                raise BundleError(
-                    f"models:/{name}/{version} must hold one {BUNDLE_NAME} and holds {len(found)} (found: "
-                    f"{names or 'nothing'}). Serve a version that this project has registered."
-                )
-            recommender = Recommender.load(found[0], device=self._device)
-        return ServedModel(recommender, name, version, alias)
+    def status(self) -> StoreStatus:
+        follower = self._follower
+        models = [] if self._current is None else [_status(self._current, ModelState.SERVING)]
+        others = [*(_status(model, ModelState.RETIRING) for model in self._retiring), *follower.models()]
+        models += sorted(others, key=lambda model: model.since, reverse=True)
+        return StoreStatus(models, follower.status() if self._loader.is_registered else None, follower.counts)
+
+    def _free(self, model: ServedModel) -> None:
+        """Off the event loop: to take a large model apart holds up requests."""
+        self._retiring.remove(model)
+        threading.Thread(target=_take_apart, args=(model,), name="free").start()
+
+
+def _take_apart(model: ServedModel) -> None:
+    yield_to_others()
+    del model.recommender  # frames of the last requests may still hold the rest
+    free_memory()
+
+
+def _status(model: ServedModel, state: ModelState) -> ModelStatus:
+    return ModelStatus(model.name, model.version, model.alias, state, model.since, leases=model.leases)

@@ -2,82 +2,83 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
-from typing import TypeVar
+from typing import TypeAlias
 
 import grpc
 
-from server import convert, status
+from server import convert, describe, status
+from server.lanes import Lanes
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
 from server.settings import ServerSettings
 from widedeep.errors import InvalidQueryError
 
-Result = TypeVar("Result")
+Context: TypeAlias = grpc.aio.ServicerContext
 
 
 class Recommender:
-    """The methods of widedeep.v1.Recommender. Errors are raised; `Calls` makes statuses of them."""
+    """The methods of widedeep.v1.Recommender. Errors are raised; `Calls` makes statuses of them.
 
-    def __init__(self, store: ModelStore, settings: ServerSettings, compute: Executor) -> None:
-        """compute  where models work, so that the event loop never waits for one"""
+    A method of a stream answers one of its messages, with a status of its own where that cannot be answered.
+    """
+
+    def __init__(self, store: ModelStore, settings: ServerSettings, lanes: Lanes) -> None:
         self.store = store
         self.settings = settings
-        self.compute = compute
+        self.lanes = lanes
 
-    async def Recommend(
-        self, request: pb.RecommendRequest, _: grpc.aio.ServicerContext
-    ) -> pb.RecommendResponse:
+    async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
         response = pb.RecommendResponse()
-        await self._recommend(request, response)
+        await self._recommend(request, response, context.time_remaining())
         return response
 
-    async def RecommendStream(
-        self, requests: AsyncIterator[pb.RecommendStreamRequest], _: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.RecommendStreamResponse]:
-        async for message in requests:
-            reply = pb.RecommendStreamResponse()
-            with status.reported(reply.status):
-                await self._recommend(_enclosed(message), reply.response)
-            reply.request_id = message.request.request_id
-            yield reply
+    async def RecommendStream(self, message: pb.RecommendStreamRequest) -> pb.RecommendStreamResponse:
+        reply = pb.RecommendStreamResponse(request_id=message.request.request_id)
+        with status.reported(reply.status):
+            await self._recommend(_enclosed(message), reply.response)
+        return reply
 
-    async def Score(self, request: pb.ScoreRequest, _: grpc.aio.ServicerContext) -> pb.ScoreResponse:
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         response = pb.ScoreResponse()
-        await self._score(request, response)
+        await self._score(request, response, context.time_remaining())
         return response
 
-    async def ScoreStream(
-        self, requests: AsyncIterator[pb.ScoreStreamRequest], _: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.ScoreStreamResponse]:
-        async for message in requests:
-            reply = pb.ScoreStreamResponse()
-            with status.reported(reply.status):
-                await self._score(_enclosed(message), reply.response)
-            reply.request_id = message.request.request_id
-            yield reply
+    async def ScoreStream(self, message: pb.ScoreStreamRequest) -> pb.ScoreStreamResponse:
+        reply = pb.ScoreStreamResponse(request_id=message.request.request_id)
+        with status.reported(reply.status):
+            await self._score(_enclosed(message), reply.response)
+        return reply
 
-    async def GetModel(self, _: pb.GetModelRequest, __: grpc.aio.ServicerContext) -> pb.GetModelResponse:
+    async def SimilarItems(
+        self, request: pb.SimilarItemsRequest, context: Context
+    ) -> pb.SimilarItemsResponse:
+        query = convert.to_similar_query(request, self.settings)
         with self.store.lease() as model:
-            return convert.to_model_response(model)
+            answer = await self.lanes.similar(model, query, request.include_details, context.time_remaining())
+            return convert.to_similar_response(request, *answer, model)
 
-    async def _recommend(self, request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
+    async def GetModel(self, _: pb.GetModelRequest, __: Context) -> pb.GetModelResponse:
+        with self.store.lease() as model:
+            return describe.to_model_response(model, self.store.status())
+
+    async def ListModels(self, _: pb.ListModelsRequest, __: Context) -> pb.ListModelsResponse:
+        return describe.to_models_response(self.store.status())
+
+    async def _recommend(
+        self, request: pb.RecommendRequest, response: pb.RecommendResponse, remaining: float | None = None
+    ) -> None:
         query = convert.to_query(request, self.settings)
         with self.store.lease() as model:
-            ranking, details = await self._computed(model.recommend, query, request.include_details)
-            convert.fill_recommendation(response, request, ranking, details, model)
+            answer = await self.lanes.recommend(model, query, request.include_details, remaining)
+            convert.fill_recommendation(response, request, *answer, model)
 
-    async def _score(self, request: pb.ScoreRequest, response: pb.ScoreResponse) -> None:
+    async def _score(
+        self, request: pb.ScoreRequest, response: pb.ScoreResponse, remaining: float | None = None
+    ) -> None:
         query = convert.to_score_query(request, self.settings)
         with self.store.lease() as model:
-            scores, details = await self._computed(model.score, query, request.include_details)
-            convert.fill_scores(response, request, scores, details, model)
-
-    async def _computed(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """A call that is cancelled before its turn is never computed."""
-        return await asyncio.get_running_loop().run_in_executor(self.compute, function, *arguments)
+            answer = await self.lanes.score(model, query, request.include_details, remaining)
+            convert.fill_scores(response, request, *answer, model)
 
 
 def _enclosed(

@@ -12,11 +12,13 @@ import ipaddress
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from widedeep import config
 from widedeep.errors import ConfigError
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+PRECISIONS = ("auto", "float32", "bfloat16")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -37,6 +39,29 @@ class ServerSettings:
     tracking_uri: str = _setting(
         "", f"MLflow's store, for models:/ URIs; empty: MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING_URI}"
     )
+    exact_up_to: int = _setting(
+        200_000,
+        "items that are all ranked; of more an index finds candidates, where the extra `ann` is installed",
+    )
+    precision: str = _setting(
+        "auto", "of item vectors: float32, bfloat16, or auto: bfloat16 where it is fast and keeps the top 100"
+    )
+    poll_seconds: float = _setting(2.0, "seconds between two looks at the alias")
+    cache_models: bool = _setting(True, "keep the last bundles that were downloaded")
+    cache_dir: str = _setting("", "where to keep them; empty: widedeep/models in the user's cache folder")
+    serve_cached_model: bool = _setting(
+        True, "start with the last good bundle of the cache if what is asked for cannot be had"
+    )
+    webhook_port: int = _setting(
+        0, "port to listen on for MLflow's signed webhook model_version_alias.created; 0: none"
+    )
+    webhook_host: str = _setting("127.0.0.1", "address to listen on for webhooks")
+    webhook_secret_file: str = _setting(
+        "", "file with the webhook's secret; empty: the variable WIDEDEEP_WEBHOOK_SECRET"
+    )
+    webhook_secret: str = field(
+        default="", repr=False, metadata={"flag": False}
+    )  # flags are seen by all users
     grace: float = _setting(10.0, "seconds that calls in flight have to end after SIGTERM")
     max_k: int = _setting(1000, "items in a ranking")
     max_items: int = _setting(10_000, "ids in each list of a request")
@@ -46,6 +71,17 @@ class ServerSettings:
     max_concurrent_calls: int = _setting(
         1000, "calls in flight, streams included; more get RESOURCE_EXHAUSTED"
     )
+    queued_scores: int = _setting(
+        200_000, "items that may wait to be scored; requests beyond get RESOURCE_EXHAUSTED"
+    )
+    scores_at_once: int = _setting(8192, "items scored in one go, of as many requests as wait")
+    queued_rankings: int = _setting(512, "rankings that may wait; requests beyond get RESOURCE_EXHAUSTED")
+    rankings_at_once: int = _setting(32, "rankings made in one go, of as many requests as wait")
+    stream_in_flight: int = _setting(
+        64, "messages of a stream that the server holds, unanswered or unread, before it reads the next"
+    )
+    stream_idle: float = _setting(300.0, "seconds without a message after which a stream is ended")
+    stream_stall: float = _setting(30.0, "seconds an answer may wait to be read before the stream is cut off")
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
@@ -56,6 +92,11 @@ class ServerSettings:
         if self.log_level not in LOG_LEVELS:
             raise ConfigError(f"log_level must be one of {', '.join(LOG_LEVELS)}; got {self.log_level!r}.")
         self._within("port", 0, 65_535)
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
+        self._within("exact_up_to", 1, 2**31 - 1)
+        self._within("poll_seconds", 0.01, 86_400)
+        self._within("webhook_port", 0, 65_535)
         self._within("grace", 0, 86_400)
         self._within("max_k", 1, 1000)
         self._within("max_items", 1, 10**6)
@@ -63,6 +104,30 @@ class ServerSettings:
         self._within("max_id_length", 1, 10**5)
         self._within("max_message_bytes", 1024, 2**31 - 1)
         self._within("max_concurrent_calls", 1, 10**6)
+        self._within("queued_scores", 1, 10**9)
+        self._within("scores_at_once", 1, 10**7)
+        self._within("queued_rankings", 1, 10**6)
+        self._within("rankings_at_once", 1, 10**4)
+        self._within("stream_in_flight", 1, 10**5)
+        self._within("stream_idle", 0.01, 10**6)
+        self._within("stream_stall", 0.01, 10**6)
+
+    def the_webhook_secret(self) -> str:
+        """Raises  ConfigError: there is none"""
+        secret = self.webhook_secret
+        if self.webhook_secret_file:
+            try:
+                secret = Path(self.webhook_secret_file).expanduser().read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(
+                    f"--webhook-secret-file {self.webhook_secret_file} cannot be read: {error}."
+                ) from error
+        if not secret:
+            raise ConfigError(
+                "--webhook-port needs the secret that MLflow signs with: anybody could call it otherwise. "
+                "Set WIDEDEEP_WEBHOOK_SECRET or --webhook-secret-file."
+            )
+        return secret
 
     @property
     def address(self) -> str:
@@ -92,6 +157,8 @@ class ServerSettings:
             allow_abbrev=False,
         )
         for item in dataclasses.fields(cls):
+            if not item.metadata.get("flag", True):
+                continue
             parser.add_argument(
                 _flag(item.name),
                 metavar=item.name.upper(),
@@ -102,7 +169,7 @@ class ServerSettings:
         values = {}
         for name, hint in hints.items():
             variable = f"WIDEDEEP_{name.upper()}"
-            if (text := getattr(given, name)) is not None:
+            if (text := getattr(given, name, None)) is not None:
                 values[name] = config.parse(_flag(name), text, hint)
             elif environment.get(variable):
                 values[name] = config.parse(variable, environment[variable], hint)

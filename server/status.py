@@ -1,10 +1,15 @@
 """Errors as gRPC statuses, decided here and nowhere else.
 
-InvalidQueryError  INVALID_ARGUMENT  BadRequest(field), ErrorInfo(INVALID_QUERY)
-UnknownItemError   NOT_FOUND         BadRequest(field), ErrorInfo(UNKNOWN_ITEM)
-UnavailableError   UNAVAILABLE       ErrorInfo(UNAVAILABLE)
-anything else      INTERNAL          RequestInfo(request_id): nothing of the error leaves the server but the
-                                     id under which it is logged
+InvalidQueryError  INVALID_ARGUMENT     BadRequest(field), ErrorInfo(INVALID_QUERY)
+UnknownItemError   NOT_FOUND            BadRequest(field), ErrorInfo(UNKNOWN_ITEM)
+ColdStartError     FAILED_PRECONDITION  BadRequest(field), ErrorInfo(COLD_START, cold_start_reason)
+OverloadedError    RESOURCE_EXHAUSTED   ErrorInfo(OVERLOADED), RetryInfo
+SlowReaderError    RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
+DeadlineError      DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
+IdleError          DEADLINE_EXCEEDED    ErrorInfo(IDLE)
+UnavailableError   UNAVAILABLE          ErrorInfo(UNAVAILABLE)
+anything else      INTERNAL             RequestInfo(request_id): nothing of the error leaves the server but the
+                                        id under which it is logged
 """
 
 from __future__ import annotations
@@ -13,11 +18,12 @@ import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from widedeep.errors import InvalidQueryError, UnknownItemError, WideDeepError
+from widedeep.errors import ColdStartError, RequestError, UnknownItemError, WideDeepError
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +43,45 @@ class UnavailableError(WideDeepError):
     """The server cannot answer now: it is loading its model, or it is about to stop."""
 
 
+class OverloadedError(WideDeepError):
+    """More waits than the server takes. `retry_after`: seconds of work that wait."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineError(WideDeepError):
+    """The deadline cannot be met, or has passed."""
+
+
+class IdleError(WideDeepError):
+    """Nothing happened on a stream for too long."""
+
+
+class SlowReaderError(WideDeepError):
+    """The client does not read its answers."""
+
+
+OF_THE_SERVER: dict[type[Exception], tuple[int, str]] = {
+    UnavailableError: (code_pb2.UNAVAILABLE, "UNAVAILABLE"),
+    OverloadedError: (code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    SlowReaderError: (code_pb2.RESOURCE_EXHAUSTED, "SLOW_READER"),
+    DeadlineError: (code_pb2.DEADLINE_EXCEEDED, "DEADLINE"),
+    IdleError: (code_pb2.DEADLINE_EXCEEDED, "IDLE"),
+}
+
+
 def of(error: Exception) -> status_pb2.Status:
     """The status of an error, with its details."""
-    if isinstance(error, InvalidQueryError | UnknownItemError):
-        unknown = isinstance(error, UnknownItemError)
-        name, bracket, index = error.field.partition("[")
-        field = WIRE_FIELDS.get(name, name) + bracket + index
-        description = _shortened(error.description)
-        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
-        return _status(
-            code_pb2.NOT_FOUND if unknown else code_pb2.INVALID_ARGUMENT,
-            f"{field}: {description}",
-            error_details_pb2.BadRequest(field_violations=[violation]),
-            _info("UNKNOWN_ITEM" if unknown else "INVALID_QUERY"),
-        )
-    if isinstance(error, UnavailableError):
-        return _status(code_pb2.UNAVAILABLE, _shortened(str(error)), _info("UNAVAILABLE"))
+    if isinstance(error, RequestError):
+        return _of_request(error)
+    if type(error) in OF_THE_SERVER:
+        code, reason = OF_THE_SERVER[type(error)]
+        details: list[Message] = [_info(reason)]
+        if isinstance(error, OverloadedError):
+            details.append(_retry_info(error.retry_after))
+        return _status(code, _shortened(str(error)), *details)
     incident = uuid.uuid4().hex
     logger.error("internal error %s", incident, exc_info=error)
     return _status(
@@ -72,6 +101,25 @@ def reported(target: status_pb2.Status) -> Iterator[None]:
         target.CopyFrom(of(error))
 
 
+def _of_request(error: RequestError) -> status_pb2.Status:
+    name, bracket, index = error.field.partition("[")
+    field = WIRE_FIELDS.get(name, name) + bracket + index
+    description = _shortened(error.description)
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+    code, info = code_pb2.INVALID_ARGUMENT, _info("INVALID_QUERY")
+    if isinstance(error, UnknownItemError):
+        code, info = code_pb2.NOT_FOUND, _info("UNKNOWN_ITEM")
+    elif isinstance(error, ColdStartError):
+        code, info = code_pb2.FAILED_PRECONDITION, _info("COLD_START")
+        info.metadata["cold_start_reason"] = error.reason.name
+    return _status(
+        code,
+        f"{field}: {description}",
+        error_details_pb2.BadRequest(field_violations=[violation]),
+        info,
+    )
+
+
 def _status(code: int, text: str, *details: Message) -> status_pb2.Status:
     status = status_pb2.Status(code=code, message=text)
     for detail in details:
@@ -81,6 +129,12 @@ def _status(code: int, text: str, *details: Message) -> status_pb2.Status:
 
 def _info(reason: str) -> error_details_pb2.ErrorInfo:
     return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+
+
+def _retry_info(seconds: float) -> error_details_pb2.RetryInfo:
+    found = error_details_pb2.RetryInfo()
+    found.retry_delay.FromTimedelta(timedelta(seconds=seconds))
+    return found
 
 
 def _shortened(text: str) -> str:

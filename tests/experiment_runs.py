@@ -91,7 +91,8 @@ def make_template(folder: Path) -> Path:
 
 def subprocess_environment(**extra: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    return inherited | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | extra
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "WIDEDEEP_CACHE_MODELS": "false"}
+    return inherited | ours | extra
 
 
 def in_subprocess(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import queue
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +100,16 @@ def running(model: Path | str, load: bool = True, **settings: Any) -> Iterator[R
     started = None
     try:
         server = Server(
-            ServerSettings(**{"model": str(model), "port": 0, "device": "cpu", "grace": 5.0, **settings})
+            ServerSettings(
+                **{
+                    "model": str(model),
+                    "port": 0,
+                    "device": "cpu",
+                    "grace": 5.0,
+                    "cache_models": "cache_dir" in settings,
+                    **settings,
+                }
+            )
         )
         started = Running(server, loop)
         started.run(server.start())
@@ -132,3 +143,30 @@ def field_of(status: Any) -> str:
         if detail.Unpack(found):
             return found.field_violations[0].field
     return ""
+
+
+class Feed:
+    """Requests of a stream that stays open until `close`."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue()
+
+    def send(self, **fields: Any) -> None:
+        self._queue.put(pb.RecommendStreamRequest(request=pb.RecommendRequest(**fields)))
+
+    def close(self) -> None:
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._queue.get, None)
+
+
+def eventually(condition: Any, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return bool(condition())
+
+
+def score_message(item_ids: list[str], **fields: Any) -> pb.ScoreStreamRequest:
+    return pb.ScoreStreamRequest(request=pb.ScoreRequest(item_ids=item_ids, **fields))

@@ -15,7 +15,8 @@ import pytest
 from serving import Running, recommender, running
 
 from server.client import Client, ClientError
-from server.client.__main__ import _printable, main
+from server.client.__main__ import main
+from server.client.table import printable
 
 pytest_plugins = ["serving_fixtures"]
 ROOT = Path(__file__).parent.parent
@@ -242,12 +243,12 @@ def test_a_server_that_still_loads(bundle: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_title_cannot_drive_the_terminal() -> None:
-    assert _printable("a\x1b[2Jb\nc é") == "a [2Jb c é"
+    assert printable("a\x1b[2Jb\nc é") == "a [2Jb c é"
 
 
 def test_the_client_needs_neither_torch_nor_mlflow(server: Running) -> None:
     code = (
-        "import sys; from server.client.__main__ import _printable, main; "
+        "import sys; from server.client.__main__ import main; "
         f"assert main(['recommend', '--target', {server.target!r}, '--user-id', '1']) == 0; "
         "bad = {'torch', 'mlflow', 'numpy', 'pandas', 'widedeep', 'experiments'} & set(sys.modules); "
         "assert not bad, bad"

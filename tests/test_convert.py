@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from serving import recommender
 
-from server import convert
-from server.model_store import Details, ServedModel
+from server import convert, describe
 from server.pb import recommender_pb2 as pb
+from server.served import Details, ServedModel
 from server.settings import ServerSettings
+from server.store_status import Counts, StoreStatus
 from widedeep.errors import InvalidQueryError
-from widedeep.queries import ColdStart, Query, Ranking, Reason, ScoreQuery, Scores
+from widedeep.queries import ColdStart, Query, Ranking, Reason, ScoreQuery, Scores, SimilarQuery
 
 LIMITS = ServerSettings()
+NO_REGISTRY = StoreStatus([], None, Counts())
 
 
 def test_an_empty_request_is_the_default_query() -> None:
@@ -40,6 +42,7 @@ def test_every_field_arrives() -> None:
         include_cold_items=True,
         explain=4,
         diversity=0.25,
+        fallback=pb.FALLBACK_ERROR,
     )
     named = {field.name for field, _ in request.ListFields()}
     assert named == {field.name for field in pb.RecommendRequest.DESCRIPTOR.fields}
@@ -57,6 +60,7 @@ def test_every_field_arrives() -> None:
         include_cold_items=True,
         explain=4,
         diversity=0.25,
+        fallback="error",
     )
 
 
@@ -64,6 +68,42 @@ def test_score_query() -> None:
     request = pb.ScoreRequest(user_id="u", item_ids=["a"], history=pb.History(item_ids=["b"]))
     assert convert.to_score_query(request, LIMITS) == ScoreQuery("u", ["a"], ["b"], None)
     assert convert.to_score_query(pb.ScoreRequest(item_ids=["a"]), LIMITS) == ScoreQuery(None, ["a"])
+    strict = pb.ScoreRequest(item_ids=["a"], fallback=pb.FALLBACK_ERROR)
+    assert convert.to_score_query(strict, LIMITS).fallback == "error"
+
+
+def test_similar_query() -> None:
+    request = pb.SimilarItemsRequest(
+        item_ids=["a", "b"],
+        k=3,
+        exclude_item_ids=["c"],
+        candidate_item_ids=["d"],
+        genres=["Drama"],
+        year_from=0,
+        year_to=-3,
+        include_details=True,
+        request_id="r",
+        include_cold_items=True,
+    )
+    named = {field.name for field, _ in request.ListFields()}
+    assert named == {field.name for field in pb.SimilarItemsRequest.DESCRIPTOR.fields}
+    assert convert.to_similar_query(request, LIMITS) == SimilarQuery(
+        ["a", "b"], 3, ["c"], ["d"], ["Drama"], 0, -3, include_cold_items=True
+    )
+    plain = convert.to_similar_query(pb.SimilarItemsRequest(item_ids=["a"]), LIMITS)
+    assert plain == SimilarQuery(["a"], exclude_items=[], genres=[])
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_similar_to_one_to_a_hundred(count: int) -> None:
+    with pytest.raises(InvalidQueryError) as caught:
+        convert.to_similar_query(pb.SimilarItemsRequest(item_ids=["a"] * count), LIMITS)
+    assert caught.value.field == "item_ids"
+
+
+def test_a_fallback_that_does_not_exist() -> None:
+    with pytest.raises(InvalidQueryError, match="7 is no Fallback"):
+        convert.to_query(pb.RecommendRequest(fallback=7), LIMITS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [10_000, 10_001])
@@ -140,7 +180,7 @@ def test_metrics_that_are_no_numbers_are_left_out() -> None:
     about = dict(served.about)
     try:
         served.about["metrics"] = {"ndcg_at_10": 0.25, "auc": math.nan, "curve": [1, 2], "none": None}
-        response = convert.to_model_response(ServedModel(served, "films", "7", ""))
+        response = describe.to_model_response(ServedModel(served, "films", "7", ""), NO_REGISTRY)
     finally:
         served.about.clear()
         served.about.update(about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from serving import recommender, running, save_bundle
 
 from server.client import Client
 from server.model_store import ModelStore
+from server.settings import ServerSettings
 from server.status import UnavailableError
 from widedeep.errors import BundleError, ConfigError, DeviceError, RegistryError, TrackingError
 
@@ -67,10 +69,20 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.update(environment)
 
 
+def opened(model: str | Path, uri: str = "sqlite:///nowhere.db", device: str = "cpu") -> ModelStore:
+    return ModelStore(ServerSettings(model=str(model), device=device, tracking_uri=uri, cache_models=False))
+
+
 def load(model: str | Path, uri: str = "sqlite:///nowhere.db", device: str = "cpu") -> ModelStore:
-    store = ModelStore(str(model), device, uri)
-    store.load()
-    return store
+    async def life() -> ModelStore:
+        store = opened(model, uri, device)
+        try:
+            await store.start()
+        finally:
+            await store.stop()
+        return store
+
+    return asyncio.run(life())
 
 
 def test_alias_is_pinned_to_its_version(registry: str) -> None:
@@ -86,7 +98,7 @@ def test_version(registry: str) -> None:
 
 def test_served_from_the_registry_over_the_wire(registry: str) -> None:
     with (
-        running("models:/films@champion", tracking_uri=registry) as started,
+        running("models:/films@champion", tracking_uri=registry, cache_models=False) as started,
         Client(started.target) as client,
     ):
         answer = client.recommend(1, k=5)
@@ -118,7 +130,7 @@ def test_what_the_registry_does_not_have(
 def test_model_uris_of_another_form(uri: str) -> None:
     if uri.startswith("models:"):
         with pytest.raises(ConfigError, match="models:/widedeep@champion"):
-            ModelStore(uri, "cpu", "")
+            opened(uri)
     else:
         with pytest.raises(BundleError, match="does not exist"):
             load(uri)
@@ -136,11 +148,9 @@ def test_a_store_that_is_not_there(uri: str, monkeypatch: pytest.MonkeyPatch, tm
 
 def test_bundle_by_path(tmp_path: Path) -> None:
     path = save_bundle(tmp_path)
-    store = ModelStore(str(path), "cpu", "")
-    with pytest.raises(UnavailableError, match="loading"), store.lease():
+    with pytest.raises(UnavailableError, match="loading"), opened(path).lease():
         pass
-    store.load()
-    with store.lease() as model:
+    with load(path).lease() as model:
         assert model.name == "model.pth"
         assert len(model.version) == 12
         version = model.version
@@ -154,11 +164,8 @@ def test_a_model_that_cannot_answer_is_never_served(tmp_path: Path) -> None:
     content = torch.load(path, weights_only=True)
     content["processor"]["years"] = []
     torch.save(content, path)
-    store = ModelStore(str(path), "cpu", "")
-    with pytest.raises(BundleError, match=r"model\.pth was loaded but cannot answer"):
-        store.load()
-    with pytest.raises(UnavailableError), store.lease():
-        pass
+    with pytest.raises(BundleError, match=r"model\.pth version \w+ was loaded but cannot answer"):
+        load(path)
 
 
 def test_files_that_cannot_be_served(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_bad_message_does_not_end_a_stream(stub: Any) -> None:
         pb.RecommendStreamRequest(request=pb.RecommendRequest(request_id=str(number), **fields))
         for number, fields in enumerate(requests)
     )
-    replies = list(stub.RecommendStream(messages, timeout=20))
+    replies = sorted(stub.RecommendStream(messages, timeout=20), key=lambda reply: reply.request_id)
     assert [reply.request_id for reply in replies] == ["0", "1", "2", "3"]
     assert [reply.status.code for reply in replies] == [0, 3, 5, 0]
     assert [reply.HasField("response") for reply in replies] == [True, False, False, True]
@@ -171,7 +171,7 @@ def test_score_stream(stub: Any) -> None:
         pb.ScoreStreamRequest(request=pb.ScoreRequest(user_id="1", item_ids=item_ids, request_id=str(number)))
         for number, item_ids in enumerate(requests)
     )
-    replies = list(stub.ScoreStream(messages, timeout=20))
+    replies = sorted(stub.ScoreStream(messages, timeout=20), key=lambda reply: reply.request_id)
     assert [reply.request_id for reply in replies] == ["0", "1", "2", "3"]
     assert [reply.status.code for reply in replies] == [0, 3, 5, 0]
     assert replies[3].response.probabilities == pytest.approx(replies[0].response.probabilities[1:], abs=1e-6)
@@ -192,7 +192,7 @@ def test_reflection_lists_the_service(server: Running) -> None:
         assert SERVICE in database.get_services()
         file = database.FindFileContainingSymbol(SERVICE)
     assert {method.name for method in file.service[0].method} == {
-        "Recommend", "RecommendStream", "Score", "ScoreStream", "GetModel",
+        "Recommend", "RecommendStream", "Score", "ScoreStream", "SimilarItems", "GetModel", "ListModels",
     }  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import socket
 import threading
 import time
@@ -15,12 +14,12 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving import Running, recommend, running
+from serving import Feed, Running, eventually, recommend, running
 
 from server.app import Server
-from server.model_store import ServedModel
 from server.pb import recommender_pb2 as pb
 from server.pb import recommender_pb2_grpc as pb_grpc
+from server.served import ServedModel
 from server.settings import ServerSettings
 from widedeep.errors import ConfigError
 
@@ -52,29 +51,6 @@ def test_not_serving_until_the_model_is_there(bundle: Path) -> None:
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-class Feed:
-    """Requests of a stream that stays open until `close`."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue()
-
-    def send(self, **fields: Any) -> None:
-        self._queue.put(pb.RecommendStreamRequest(request=pb.RecommendRequest(**fields)))
-
-    def close(self) -> None:
-        self._queue.put(None)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._queue.get, None)
-
-
-def eventually(condition: Any, seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return bool(condition())
-
-
 def test_drain_ends_what_waits_and_finishes_what_works(bundle: Path) -> None:
     with (
         running(bundle, grace=60.0) as started,
@@ -89,9 +65,9 @@ def test_drain_ends_what_waits_and_finishes_what_works(bundle: Path) -> None:
         assert next(watch).status == SERVING
 
         release = threading.Event()
-        started.server._compute.submit(release.wait, 30)
+        started.server.lanes.rankings.executor.submit(release.wait, 30)
         working = stub.Recommend.future(pb.RecommendRequest(user_id="1"), timeout=30)
-        assert eventually(lambda: started.server._calls.active == 2)
+        assert eventually(lambda: started.server.calls.active == 2)
 
         begun = time.monotonic()
         draining = asyncio.run_coroutine_threadsafe(started.server.drain(), started.loop)
@@ -117,12 +93,12 @@ def test_drain_lets_a_stream_answer_what_it_has_read(bundle: Path) -> None:
         feed.send(user_id="1")
         assert next(stream).response.item_ids
         release = threading.Event()
-        started.server._compute.submit(release.wait, 30)
-        assert eventually(lambda: started.server._calls._waiting)
+        started.server.lanes.rankings.executor.submit(release.wait, 30)
         feed.send(user_id="2", request_id="last")
-        assert eventually(lambda: not started.server._calls._waiting)
+        (open_stream,) = started.server.calls.streams
+        assert eventually(lambda: open_stream.unanswered == 1)
         draining = asyncio.run_coroutine_threadsafe(started.server.drain(), started.loop)
-        assert eventually(lambda: started.server._calls._draining)
+        assert eventually(lambda: started.server.calls._draining)
         release.set()
         assert next(stream).response.request_id == "last"
         with pytest.raises(grpc.RpcError) as caught:
@@ -135,9 +111,9 @@ def test_drain_lets_a_stream_answer_what_it_has_read(bundle: Path) -> None:
 def test_drain_cuts_off_what_outlasts_the_grace(bundle: Path) -> None:
     with running(bundle, grace=0.3) as started, started.stub() as stub:
         release = threading.Event()
-        started.server._compute.submit(release.wait, 30)
+        started.server.lanes.rankings.executor.submit(release.wait, 30)
         working = stub.Recommend.future(pb.RecommendRequest(user_id="1"), timeout=30)
-        assert eventually(lambda: started.server._calls.active == 1)
+        assert eventually(lambda: started.server.calls.active == 1)
         begun = time.monotonic()
         started.run(started.server.drain())
         assert time.monotonic() - begun < 10
@@ -160,11 +136,11 @@ def test_calls_that_are_cut_off_are_over_before_the_loop_is(
         server = Server(ServerSettings(model=str(bundle), port=0, device="cpu", grace=0.1))
         await server.start()
         await server.load()
-        server._compute.submit(compute)
+        server.lanes.rankings.executor.submit(compute)
         with grpc.insecure_channel(server.address) as channel:
             stub = pb_grpc.RecommenderStub(channel)
             calls = [stub.Recommend.future(pb.RecommendRequest(user_id="1"), timeout=30) for _ in range(30)]
-            while server._calls.active < len(calls):
+            while server.calls.active < len(calls):
                 await asyncio.sleep(0.01)
             await server.drain()
 
@@ -175,24 +151,33 @@ def test_calls_that_are_cut_off_are_over_before_the_loop_is(
 
 
 def test_cancelled_calls_are_neither_computed_nor_kept(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = []
+    computed: list[int] = []
+    release = threading.Event()
     real = ServedModel.recommend
+
+    def held_back(model: ServedModel, asked: Any) -> Any:
+        computed.append(len(asked))
+        assert release.wait(30)
+        return real(model, asked)
+
     with running(bundle) as started, started.stub() as stub:
-        monkeypatch.setattr(ServedModel, "recommend", lambda *given: computed.append(given) or real(*given))
-        release = threading.Event()
-        started.server._compute.submit(release.wait, 30)
+        monkeypatch.setattr(ServedModel, "recommend", held_back)
+        first = stub.Recommend.future(pb.RecommendRequest(user_id="1"))
+        assert eventually(lambda: computed == [1])
         calls = [stub.Recommend.future(pb.RecommendRequest(user_id="1")) for _ in range(20)]
         feeds = [Feed() for _ in range(5)]
         streams = [stub.RecommendStream(iter(feed)) for feed in feeds]
-        assert eventually(lambda: started.server._calls.active == 25)
+        assert eventually(lambda: started.server.calls.active == 26)
         for call in (*calls, *streams):
             call.cancel()
-        assert eventually(lambda: started.server._calls.active == 0)
+        assert eventually(lambda: started.server.calls.active == 1)
         release.set()
         for feed in feeds:
             feed.close()
+        assert first.result().item_ids
         assert recommend(stub, user_id="1").item_ids
-        assert len(computed) == 1
+        assert computed == [1, 1]
+        assert eventually(lambda: started.server.lanes.rankings.queued == 0)
 
 
 def test_a_client_that_does_not_read_is_held_back(bundle: Path) -> None:

@@ -13,8 +13,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from serving import Running, field_of, recommend, refusal, running
 
-from server.model_store import ServedModel
 from server.pb import recommender_pb2 as pb
+from server.served import ServedModel
 
 pytest_plugins = ["serving_fixtures"]
 SERVICE = "widedeep.v1.Recommender"

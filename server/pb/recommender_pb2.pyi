@@ -15,11 +15,33 @@ class ColdStartReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COLD_START_REASON_UNKNOWN_USER: _ClassVar[ColdStartReason]
     COLD_START_REASON_UNKNOWN_HISTORY: _ClassVar[ColdStartReason]
     COLD_START_REASON_NO_LIKES: _ClassVar[ColdStartReason]
+
+class Fallback(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FALLBACK_UNSPECIFIED: _ClassVar[Fallback]
+    FALLBACK_POPULARITY: _ClassVar[Fallback]
+    FALLBACK_ERROR: _ClassVar[Fallback]
+
+class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
+    MODEL_STATE_LOADING: _ClassVar[ModelState]
+    MODEL_STATE_SERVING: _ClassVar[ModelState]
+    MODEL_STATE_RETIRING: _ClassVar[ModelState]
+    MODEL_STATE_REFUSED: _ClassVar[ModelState]
 COLD_START_REASON_UNSPECIFIED: ColdStartReason
 COLD_START_REASON_NO_USER: ColdStartReason
 COLD_START_REASON_UNKNOWN_USER: ColdStartReason
 COLD_START_REASON_UNKNOWN_HISTORY: ColdStartReason
 COLD_START_REASON_NO_LIKES: ColdStartReason
+FALLBACK_UNSPECIFIED: Fallback
+FALLBACK_POPULARITY: Fallback
+FALLBACK_ERROR: Fallback
+MODEL_STATE_UNSPECIFIED: ModelState
+MODEL_STATE_LOADING: ModelState
+MODEL_STATE_SERVING: ModelState
+MODEL_STATE_RETIRING: ModelState
+MODEL_STATE_REFUSED: ModelState
 
 class History(_message.Message):
     __slots__ = ("item_ids", "ratings")
@@ -50,7 +72,7 @@ class ItemDetails(_message.Message):
     def __init__(self, titles: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., years: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user_id", "k", "exclude_seen", "exclude_item_ids", "candidate_item_ids", "genres", "year_from", "year_to", "history", "include_details", "request_id", "include_cold_items", "explain", "diversity")
+    __slots__ = ("user_id", "k", "exclude_seen", "exclude_item_ids", "candidate_item_ids", "genres", "year_from", "year_to", "history", "include_details", "request_id", "include_cold_items", "explain", "diversity", "fallback")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +87,7 @@ class RecommendRequest(_message.Message):
     INCLUDE_COLD_ITEMS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     k: int
     exclude_seen: bool
@@ -79,7 +102,8 @@ class RecommendRequest(_message.Message):
     include_cold_items: bool
     explain: int
     diversity: float
-    def __init__(self, user_id: _Optional[str] = ..., k: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., candidate_item_ids: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., year_from: _Optional[int] = ..., year_to: _Optional[int] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., include_cold_items: _Optional[bool] = ..., explain: _Optional[int] = ..., diversity: _Optional[float] = ...) -> None: ...
+    fallback: Fallback
+    def __init__(self, user_id: _Optional[str] = ..., k: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., candidate_item_ids: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., year_from: _Optional[int] = ..., year_to: _Optional[int] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., include_cold_items: _Optional[bool] = ..., explain: _Optional[int] = ..., diversity: _Optional[float] = ..., fallback: _Optional[_Union[Fallback, str]] = ...) -> None: ...
 
 class Reasons(_message.Message):
     __slots__ = ("counts", "history_item_ids", "contributions", "wide_contributions", "titles")
@@ -134,18 +158,20 @@ class RecommendStreamResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., response: _Optional[_Union[RecommendResponse, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("user_id", "item_ids", "history", "include_details", "request_id")
+    __slots__ = ("user_id", "item_ids", "history", "include_details", "request_id", "fallback")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_DETAILS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     history: History
     include_details: bool
     request_id: str
-    def __init__(self, user_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+    fallback: Fallback
+    def __init__(self, user_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., fallback: _Optional[_Union[Fallback, str]] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
     __slots__ = ("request_id", "probabilities", "details", "cold_start", "cold_start_reason", "model")
@@ -179,12 +205,52 @@ class ScoreStreamResponse(_message.Message):
     response: ScoreResponse
     def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., response: _Optional[_Union[ScoreResponse, _Mapping]] = ...) -> None: ...
 
+class SimilarItemsRequest(_message.Message):
+    __slots__ = ("item_ids", "k", "exclude_item_ids", "candidate_item_ids", "genres", "year_from", "year_to", "include_details", "request_id", "include_cold_items")
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    GENRES_FIELD_NUMBER: _ClassVar[int]
+    YEAR_FROM_FIELD_NUMBER: _ClassVar[int]
+    YEAR_TO_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_DETAILS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_COLD_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    k: int
+    exclude_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    candidate_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    genres: _containers.RepeatedScalarFieldContainer[str]
+    year_from: int
+    year_to: int
+    include_details: bool
+    request_id: str
+    include_cold_items: bool
+    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., k: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., candidate_item_ids: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., year_from: _Optional[int] = ..., year_to: _Optional[int] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., include_cold_items: _Optional[bool] = ...) -> None: ...
+
+class SimilarItemsResponse(_message.Message):
+    __slots__ = ("request_id", "item_ids", "similarities", "details", "unknown_item_ids", "model")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    similarities: _containers.RepeatedScalarFieldContainer[float]
+    details: ItemDetails
+    unknown_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    model: ModelVersion
+    def __init__(self, request_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., similarities: _Optional[_Iterable[float]] = ..., details: _Optional[_Union[ItemDetails, _Mapping]] = ..., unknown_item_ids: _Optional[_Iterable[str]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ...) -> None: ...
+
 class GetModelRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "dataset", "user_count", "item_count", "like_threshold", "created_at", "device", "metrics")
+    __slots__ = ("model", "dataset", "user_count", "item_count", "like_threshold", "created_at", "device", "metrics", "ranking", "registry")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +266,8 @@ class GetModelResponse(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    RANKING_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_FIELD_NUMBER: _ClassVar[int]
     model: ModelVersion
     dataset: str
     user_count: int
@@ -208,4 +276,62 @@ class GetModelResponse(_message.Message):
     created_at: str
     device: str
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, model: _Optional[_Union[ModelVersion, _Mapping]] = ..., dataset: _Optional[str] = ..., user_count: _Optional[int] = ..., item_count: _Optional[int] = ..., like_threshold: _Optional[float] = ..., created_at: _Optional[str] = ..., device: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    ranking: RankingMethod
+    registry: RegistryStatus
+    def __init__(self, model: _Optional[_Union[ModelVersion, _Mapping]] = ..., dataset: _Optional[str] = ..., user_count: _Optional[int] = ..., item_count: _Optional[int] = ..., like_threshold: _Optional[float] = ..., created_at: _Optional[str] = ..., device: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., ranking: _Optional[_Union[RankingMethod, _Mapping]] = ..., registry: _Optional[_Union[RegistryStatus, _Mapping]] = ...) -> None: ...
+
+class RankingMethod(_message.Message):
+    __slots__ = ("precision", "precision_agreement", "approximate", "recall")
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    APPROXIMATE_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    precision: str
+    precision_agreement: float
+    approximate: bool
+    recall: float
+    def __init__(self, precision: _Optional[str] = ..., precision_agreement: _Optional[float] = ..., approximate: _Optional[bool] = ..., recall: _Optional[float] = ...) -> None: ...
+
+class RegistryStatus(_message.Message):
+    __slots__ = ("following", "reachable", "error", "seconds_since_answer", "from_cache", "reload_count", "refused_count", "failure_count")
+    FOLLOWING_FIELD_NUMBER: _ClassVar[int]
+    REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_SINCE_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FROM_CACHE_FIELD_NUMBER: _ClassVar[int]
+    RELOAD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    following: bool
+    reachable: bool
+    error: str
+    seconds_since_answer: float
+    from_cache: bool
+    reload_count: int
+    refused_count: int
+    failure_count: int
+    def __init__(self, following: _Optional[bool] = ..., reachable: _Optional[bool] = ..., error: _Optional[str] = ..., seconds_since_answer: _Optional[float] = ..., from_cache: _Optional[bool] = ..., reload_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., failure_count: _Optional[int] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ModelStatus(_message.Message):
+    __slots__ = ("model", "state", "reason", "lease_count", "since")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LEASE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    model: ModelVersion
+    state: ModelState
+    reason: str
+    lease_count: int
+    since: str
+    def __init__(self, model: _Optional[_Union[ModelVersion, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., lease_count: _Optional[int] = ..., since: _Optional[str] = ...) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelStatus]
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ...) -> None: ...

@@ -55,10 +55,20 @@ class RecommenderStub:
                 request_serializer=server_dot_pb_dot_recommender__pb2.ScoreStreamRequest.SerializeToString,
                 response_deserializer=server_dot_pb_dot_recommender__pb2.ScoreStreamResponse.FromString,
                 _registered_method=True)
+        self.SimilarItems = channel.unary_unary(
+                '/widedeep.v1.Recommender/SimilarItems',
+                request_serializer=server_dot_pb_dot_recommender__pb2.SimilarItemsRequest.SerializeToString,
+                response_deserializer=server_dot_pb_dot_recommender__pb2.SimilarItemsResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/widedeep.v1.Recommender/GetModel',
                 request_serializer=server_dot_pb_dot_recommender__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=server_dot_pb_dot_recommender__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/widedeep.v1.Recommender/ListModels',
+                request_serializer=server_dot_pb_dot_recommender__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=server_dot_pb_dot_recommender__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
 
 
@@ -74,8 +84,11 @@ class RecommenderServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecommendStream(self, request_iterator, context):
-        """Recommend over one open stream: one response for each request, in the order of the requests. A request that
-        cannot be answered gets a response with its own status, and the stream goes on.
+        """Recommend over one open stream: one response for each request, as soon as it is there, so possibly out of order:
+        match them by `request_id`. A request that cannot be answered gets a response with its own status, and the stream
+        goes on. The server reads so many requests ahead and no more until answers are read. What it has read when the
+        client ends its side is answered. A stream on which nothing happens for long ends with DEADLINE_EXCEEDED, one
+        whose answers are not read with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,8 +102,14 @@ class RecommenderServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScoreStream(self, request_iterator, context):
-        """Score over one open stream: one response for each request, in the order of the requests. A request that
-        cannot be answered gets a response with its own status, and the stream goes on.
+        """Score over one open stream, with the rules of RecommendStream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimilarItems(self, request, context):
+        """Ranks the items that are most like given ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +117,13 @@ class RecommenderServicer:
 
     def GetModel(self, request, context):
         """Describes the model that is being served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """Lists the model versions that the server holds or has refused, the served one first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,10 +152,20 @@ def add_RecommenderServicer_to_server(servicer, server):
                     request_deserializer=server_dot_pb_dot_recommender__pb2.ScoreStreamRequest.FromString,
                     response_serializer=server_dot_pb_dot_recommender__pb2.ScoreStreamResponse.SerializeToString,
             ),
+            'SimilarItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimilarItems,
+                    request_deserializer=server_dot_pb_dot_recommender__pb2.SimilarItemsRequest.FromString,
+                    response_serializer=server_dot_pb_dot_recommender__pb2.SimilarItemsResponse.SerializeToString,
+            ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
                     request_deserializer=server_dot_pb_dot_recommender__pb2.GetModelRequest.FromString,
                     response_serializer=server_dot_pb_dot_recommender__pb2.GetModelResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=server_dot_pb_dot_recommender__pb2.ListModelsRequest.FromString,
+                    response_serializer=server_dot_pb_dot_recommender__pb2.ListModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -252,6 +288,33 @@ class Recommender:
             _registered_method=True)
 
     @staticmethod
+    def SimilarItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/widedeep.v1.Recommender/SimilarItems',
+            server_dot_pb_dot_recommender__pb2.SimilarItemsRequest.SerializeToString,
+            server_dot_pb_dot_recommender__pb2.SimilarItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetModel(request,
             target,
             options=(),
@@ -268,6 +331,33 @@ class Recommender:
             '/widedeep.v1.Recommender/GetModel',
             server_dot_pb_dot_recommender__pb2.GetModelRequest.SerializeToString,
             server_dot_pb_dot_recommender__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/widedeep.v1.Recommender/ListModels',
+            server_dot_pb_dot_recommender__pb2.ListModelsRequest.SerializeToString,
+            server_dot_pb_dot_recommender__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

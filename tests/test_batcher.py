@@ -1,0 +1,181 @@
+"""The lane: what is gathered, what is refused, what is dropped. With real threads and without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.batcher import Lane
+from server.status import DeadlineError, OverloadedError
+from widedeep.errors import InvalidQueryError
+
+
+class Doubler:
+    """Doubles numbers, remembers its batches, and can be held."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.free = threading.Event()
+        self.free.set()
+
+    def __call__(self, numbers: list[int]) -> list[Any]:
+        self.batches.append(numbers)
+        assert self.free.wait(20)
+        if 13 in numbers:
+            raise RuntimeError("thirteen")
+        return [InvalidQueryError("n", "is negative") if number < 0 else 2 * number for number in numbers]
+
+
+def in_lane(body: Callable[[Lane, Doubler], Coroutine[Any, Any, None]], **limits: int) -> None:
+    async def life() -> None:
+        lane = Lane("test", **{"most_queued": 100, "most_at_once": 10, **limits})
+        try:
+            async with asyncio.timeout(30):
+                await body(lane, Doubler())
+        finally:
+            lane.close()
+
+    asyncio.run(life())
+
+
+async def held(lane: Lane, double: Doubler) -> asyncio.Task[Any]:
+    """A query that the lane's thread is busy with until `double.free` is set."""
+    double.free.clear()
+    task = asyncio.create_task(lane.answer(double, 1, 1, None))
+    while not double.batches:
+        await asyncio.sleep(0.001)
+    return task
+
+
+async def queue(lane: Lane, double: Any, *numbers: int, **given: Any) -> list[asyncio.Task[Any]]:
+    tasks = [
+        asyncio.create_task(lane.answer(double, number, given.get("cost", 1), given.get("remaining")))
+        for number in numbers
+    ]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_an_idle_lane_does_not_wait_and_a_busy_one_gathers() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        first = await held(lane, double)
+        others = await queue(lane, double, *range(2, 9))
+        double.free.set()
+        assert await asyncio.gather(first, *others) == [2 * number for number in range(1, 9)]
+        assert double.batches == [[1], [2, 3, 4, 5, 6, 7, 8]]
+        counts = lane.counts
+        assert (counts.batches, counts.queries, counts.items, lane.queued) == (2, 8, 8, 0)
+
+    in_lane(body)
+
+
+def test_a_batch_ends_at_its_items_and_at_another_model() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        first = await held(lane, double)
+        large = await queue(lane, double, 2, 3, 4, 5, cost=4)
+        other = Doubler()
+        foreign = await queue(lane, other, 6)
+        alone = await queue(lane, double, 7, cost=50)
+        double.free.set()
+        await asyncio.gather(first, *large, *foreign, *alone)
+        assert double.batches == [[1], [2, 3], [4, 5], [7]]
+        assert other.batches == [[6]]
+
+    in_lane(body)
+
+
+def test_answers_are_those_of_one_at_a_time_whatever_is_mixed() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        generator = np.random.default_rng(0)
+        for _ in range(20):
+            numbers = generator.integers(-5, 40, size=30).tolist()
+            numbers = [number for number in numbers if number != 13]
+            costs = generator.integers(1, 6, size=len(numbers)).tolist()
+            answers = await asyncio.gather(
+                *(
+                    lane.answer(double, number, cost, None)
+                    for number, cost in zip(numbers, costs, strict=True)
+                ),
+                return_exceptions=True,
+            )
+            for number, answer in zip(numbers, answers, strict=True):
+                assert isinstance(answer, InvalidQueryError) if number < 0 else answer == 2 * number
+
+    in_lane(body, most_queued=1000)
+
+
+def test_a_query_fails_through_its_own_fault_alone() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        first = await held(lane, double)
+        others = await queue(lane, double, 12, 13, 14)
+        double.free.set()
+        found = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [found[0], found[1], found[3]] == [2, 24, 28]
+        assert isinstance(found[2], RuntimeError)
+
+    in_lane(body)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        await lane.answer(double, 0, 1, None)  # so that it knows what an item costs
+        double.batches.clear()
+        first = await held(lane, double)
+        waiting = await queue(lane, double, 2, 3, cost=50)
+        with pytest.raises(OverloadedError, match="100 items wait in the test lane") as caught:
+            await lane.answer(double, 4, 1, None)
+        assert caught.value.retry_after > 0
+        assert lane.counts.overloaded == 1
+        double.free.set()
+        assert await asyncio.gather(first, *waiting) == [2, 4, 6]
+        assert await lane.answer(double, 4, 1000, None) == 8, "what is larger than the queue goes alone"
+
+    in_lane(body)
+
+
+def test_cancelled_and_expired_work_is_dropped_before_it_is_computed() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        first = await held(lane, double)
+        cancelled, kept = await queue(lane, double, 2, 3)
+        (expired,) = await queue(lane, double, 4, remaining=0.05)
+        cancelled.cancel()
+        await asyncio.sleep(0.1)
+        double.free.set()
+        assert await asyncio.gather(first, kept) == [2, 6]
+        with pytest.raises(DeadlineError, match="passed"):
+            await expired
+        assert double.batches == [[1], [3]]
+        assert lane.counts.dropped == 2
+        assert lane.queued == 0
+
+    in_lane(body)
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        first = await held(lane, double)
+        asyncio.get_running_loop().call_later(0.2, double.free.set)
+        await first  # an item takes 0.2 s
+        double.batches.clear()
+        first = await held(lane, double)
+        waiting = await queue(lane, double, 2, 3, 4)
+        with pytest.raises(DeadlineError, match="less than the 0"):
+            await lane.answer(double, 5, 1, 0.5)
+        (patient,) = await queue(lane, double, 6, remaining=5.0)
+        assert lane.counts.hopeless == 1
+        double.free.set()
+        assert await asyncio.gather(first, *waiting, patient) == [2, 4, 6, 8, 12]
+
+    in_lane(body)
+
+
+def test_an_idle_lane_refuses_nothing() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        assert await lane.answer(double, 2, 1, 0.001) == 4
+
+    in_lane(body)
