@@ -15,6 +15,7 @@ LIMIT = 1800  # seconds for one installation
 # Lists of packages, each a command of pip: what is not resolved, because it would bring a CUDA build, comes last.
 PACKAGES: dict[str, tuple[tuple[str, ...], ...]] = {
     "keras": (("tensorflow-cpu==2.21.0", "keras==3.15.1"),),
+    "mlserver": (("torch==2.13.0", "pandas==3.1.1", "mlserver==1.7.1"),),
     "pytorch-widedeep": (
         (
             "torch==2.13.0",
