@@ -158,7 +158,7 @@ def test_settings_that_there_are_not(large: Recommender, settings: dict[str, obj
 
 
 def test_candidates_are_ranked_as_the_whole_is(large: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("faiss", reason="needs faiss: pip install 'widedeep[ann]'")
+    pytest.importorskip("faiss", reason="needs faiss: pip install faiss-cpu")
     queries = [
         Query(1),
         Query(2, k=100),
@@ -199,7 +199,7 @@ def test_candidates_are_ranked_as_the_whole_is(large: Recommender, monkeypatch: 
 def test_an_index_that_finds_too_little_is_not_used(
     large: Recommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("faiss", reason="needs faiss: pip install 'widedeep[ann]'")
+    pytest.importorskip("faiss", reason="needs faiss: pip install faiss-cpu")
     monkeypatch.setattr(preparing, "FETCHED", (101,))
     monkeypatch.setattr(preparing, "LEAST_RECALL", 1.01)
     exact = large.rank([Query(1)])
@@ -215,4 +215,4 @@ def test_without_faiss_the_whole_is_ranked_and_a_hint_given(
     monkeypatch.setitem(sys.modules, "faiss", None)
     method = large.prepare(exact_up_to=100, precision="float32")
     assert not method.approximate
-    assert "pip install 'widedeep[ann]'" in caplog.text
+    assert "pip install faiss-cpu" in caplog.text

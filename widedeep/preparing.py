@@ -51,7 +51,7 @@ def prepare(answers: RankingAnswers, exact_up_to: int, precision: str) -> Rankin
     if not is_installed():
         logger.warning(
             "The catalogue has %s items, and all of them are ranked for every query. "
-            "For candidates from an index instead: pip install 'widedeep[ann]'.",
+            "For candidates from an index instead: pip install faiss-cpu.",
             f"{catalogue.width - 1:,}",
         )
         return RankingMethod(chosen, agreement)

@@ -101,7 +101,7 @@ def measure_large(
     timing = form.interleave([form.Case("many", _in_turn(model.rank, batches, device))])["many"]
     report.add("exact", f"{name}, {BATCH} queries at once", BATCH / timing.wall_median, "users/s")
     if model.device.type != "cpu" or not is_installed():
-        report.notes.append("No candidates: they need a CPU and faiss (pip install 'widedeep[ann]').")
+        report.notes.append("No candidates: they need a CPU and faiss (pip install faiss-cpu).")
         return
     started = time.perf_counter()
     method = model.prepare(exact_up_to=0, precision="float32")
