@@ -170,8 +170,8 @@ class Follower:
         if await self._is_back():
             logger.info("%s is not served: the alias has moved back meanwhile", model)
             return self._poll
+        self.counts.reloads += 1  # before other threads can see the model
         self._holder.serve(model)
-        self.counts.reloads += 1
         self._refused = [refused for refused in self._refused if refused.version != model.version]
         return 0.0  # the alias may have moved on while this one was loaded
 

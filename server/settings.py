@@ -75,7 +75,10 @@ class ServerSettings:
         200_000, "items that may wait to be scored; requests beyond get RESOURCE_EXHAUSTED"
     )
     scores_at_once: int = _setting(8192, "items scored in one go, of as many requests as wait")
-    queued_rankings: int = _setting(512, "rankings that may wait; requests beyond get RESOURCE_EXHAUSTED")
+    queued_rankings: int = _setting(
+        4096,
+        "rankings that may wait, those with reasons counted as 50; requests beyond get RESOURCE_EXHAUSTED",
+    )
     rankings_at_once: int = _setting(32, "rankings made in one go, of as many requests as wait")
     stream_in_flight: int = _setting(
         64, "messages of a stream that the server holds, unanswered or unread, before it reads the next"

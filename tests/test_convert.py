@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from serving import recommender
 
-from server import convert, describe
+from server import convert, describe, lanes
 from server.pb import recommender_pb2 as pb
 from server.served import Details, ServedModel
 from server.settings import ServerSettings
@@ -186,3 +186,7 @@ def test_metrics_that_are_no_numbers_are_left_out() -> None:
         served.about.update(about)
     assert set(response.metrics) == {"ndcg_at_10", "auc"}
     assert response.metrics["ndcg_at_10"] == 0.25
+
+
+def test_the_queues_take_all_that_one_stream_may_have_in_flight() -> None:
+    assert LIMITS.stream_in_flight * lanes.EXPLAINED <= LIMITS.queued_rankings
