@@ -62,47 +62,55 @@ def optimizers_of(head: LikeHead) -> list[torch.optim.Optimizer]:
     return [adam([{"params": head.layers()}], RATE_BY_ROWS), rowwise]
 
 
-def child(size: int, steps: int, exchange: str) -> None:
-    """What each process runs; the first prints the seconds of its steps, the CPU's of all processes, and those of the
-    exchanges in its steps."""
+def child(size: int, steps: int, exchanges: Sequence[str]) -> None:
+    """What each process runs; the first prints for each exchange the seconds of its steps, the CPU's of all processes,
+    and those of the exchanges in its steps."""
     with distributed.join("cpu") as world:
-        torch.manual_seed(0)
-        head = LikeHead(ModelConfig(), USERS, ITEMS, COLUMNS).train()
-        head.by_rows = exchange in (BY_ROWS, APART)
-        optimizers = optimizers_of(head)
-        batches = [batch_of(step, size) for step in range(steps)]
-        seconds, exchanges, own_cpu = [], [], []
-        for number, (users, items, features, liked) in enumerate([batches[0], *batches]):
-            world.sum(torch.zeros(1))  # all begin together
-            started, cpu = time.perf_counter(), time.process_time()
-            part = world.part(size)
-            rows = part.rows
-            take_part(head, part)
-            loss = head.loss(users[rows], items[rows], features[rows], liked[rows], part)
-            head.zero_grad()
-            (loss * ((part.stop - part.start) / size)).backward()  # type: ignore[no-untyped-call]
-            if world.size > 1:
-                world.sum(torch.zeros(1))  # so that waiting for the other is not taken for the exchange
-            together = time.perf_counter()
-            found = [] if exchange == TABLES else head.looked_up(users[rows], items[rows])
-            if exchange != APART:
-                sum_gradients(world, head.parameters(), found)
-            exchanged = time.perf_counter()
-            for optimizer in optimizers:
-                optimizer.step()
-            if number:  # the first warms up
-                seconds.append(time.perf_counter() - started)
-                exchanges.append(exchanged - together)
-                own_cpu.append(time.process_time() - cpu)
-        cpu_of_all = world.sum(torch.tensor(own_cpu, dtype=torch.float64)).tolist()
+        found = {exchange: steps_with(world, size, steps, exchange) for exchange in exchanges}
         if world.rank == 0:
-            print(json.dumps({"steps": seconds, "cpu": cpu_of_all, "exchanges": exchanges}))
+            print(json.dumps(found))
 
 
-def measure(case: str, size: int, steps: int, exchange: str = BY_ROWS) -> dict[str, list[float]]:
-    """Raises  TrainingError: a process has failed"""
+def steps_with(world: distributed.World, size: int, steps: int, exchange: str) -> dict[str, list[float]]:
+    torch.manual_seed(0)
+    head = LikeHead(ModelConfig(), USERS, ITEMS, COLUMNS).train()
+    head.by_rows = exchange in (BY_ROWS, APART)
+    optimizers = optimizers_of(head)
+    batches = [batch_of(step, size) for step in range(steps)]
+    seconds, exchanges, own_cpu = [], [], []
+    for number, (users, items, features, liked) in enumerate([batches[0], *batches]):
+        world.sum(torch.zeros(1))  # all begin together
+        started, cpu = time.perf_counter(), time.process_time()
+        part = world.part(size)
+        rows = part.rows
+        take_part(head, part)
+        loss = head.loss(users[rows], items[rows], features[rows], liked[rows], part)
+        head.zero_grad()
+        (loss * ((part.stop - part.start) / size)).backward()  # type: ignore[no-untyped-call]
+        if world.size > 1:
+            world.sum(torch.zeros(1))  # so that waiting for the other is not taken for the exchange
+        together = time.perf_counter()
+        found = [] if exchange == TABLES else head.looked_up(users[rows], items[rows])
+        if exchange != APART:
+            sum_gradients(world, head.parameters(), found)
+        exchanged = time.perf_counter()
+        for optimizer in optimizers:
+            optimizer.step()
+        if number:  # the first warms up
+            seconds.append(time.perf_counter() - started)
+            exchanges.append(exchanged - together)
+            own_cpu.append(time.process_time() - cpu)
+    cpu_of_all = world.sum(torch.tensor(own_cpu, dtype=torch.float64)).tolist()
+    return {"steps": seconds, "cpu": cpu_of_all, "exchanges": exchanges}
+
+
+def measure(case: str, size: int, steps: int, exchanges: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """What each exchange gave, in one start of the case's processes.
+
+    Raises  TrainingError: a process has failed
+    """
     processes, threads = CASES[case]
-    module = ["-m", "experiments.benchmarks.processes", "--child", str(size), str(steps), exchange]
+    module = ["-m", "experiments.benchmarks.processes", "--child", str(size), str(steps), *exchanges]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
         [sys.executable, *launch, *module],
@@ -113,22 +121,28 @@ def measure(case: str, size: int, steps: int, exchange: str = BY_ROWS) -> dict[s
     )
     if done.returncode:
         raise TrainingError(f"{case}: the processes failed:\n{done.stderr}")
-    found: dict[str, list[float]] = json.loads(done.stdout)
+    found: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
     return found
 
 
 def rounds(size: int, steps: int, repeats: int) -> dict[str, list[dict[str, list[float]]]]:
     """What each case and each exchange gave, in turns."""
-    cases = [(name, name, BY_ROWS) for name in CASES]
-    cases += [(exchange, "two processes", exchange) for exchange in (APART, ROWS, TABLES)]
-    found: dict[str, list[dict[str, list[float]]]] = {name: [] for name, _, _ in cases}
+    found: dict[str, list[dict[str, list[float]]]] = {name: [] for name in (*CASES, APART, ROWS, TABLES)}
     for round_ in range(repeats):
-        turn = round_ % len(cases)
-        for name, case, exchange in (*cases[turn:], *cases[:turn]):
+        for case in _turned(list(CASES), round_):
             if sys.stderr.isatty():
-                print(f"round {round_ + 1} of {repeats}: {name}", file=sys.stderr)
-            found[name].append(measure(case, size, steps, exchange))
+                print(f"round {round_ + 1} of {repeats}: {case}", file=sys.stderr)
+            exchanges = (
+                _turned([BY_ROWS, APART, ROWS, TABLES], round_) if case == "two processes" else [BY_ROWS]
+            )
+            for exchange, given in measure(case, size, steps, exchanges).items():
+                found[case if exchange == BY_ROWS else exchange].append(given)
     return found
+
+
+def _turned(names: list[str], places: int) -> list[str]:
+    places %= len(names)
+    return [*names[places:], *names[:places]]
 
 
 def run(size: int, steps: int, repeats: int) -> form.Report:
@@ -175,7 +189,7 @@ def run(size: int, steps: int, repeats: int) -> form.Report:
 def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--child"]:
-        child(int(words[1]), int(words[2]), words[3])
+        child(int(words[1]), int(words[2]), words[3:])
         return 0
     options = form.parser("processes", ABOUT).parse_args(words)
     size, steps = (QUICK_BATCH, QUICK_STEPS) if options.quick else (BATCH, STEPS)

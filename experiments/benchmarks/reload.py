@@ -38,7 +38,8 @@ GOOD, QUESTIONS, MOVES, RATE = 3, 50, 100, 20.0
 LIVE_LIMIT = 30.0  # seconds in which a moved alias must be served, or its version be refused
 REFUSED_AFTER = 5.0  # seconds, where the server does not count what it refused
 SETTLED = 0.5  # seconds after a swap that still count as part of it
-WARM = 5.0  # seconds of load before the first move
+STARTED = 120.0  # seconds until the client's process has started
+WARM = 3.0  # seconds of load before the first move
 BEHIND = 1.0  # seconds of p99 without a swap, beyond which requests wait for each other
 GROUPS = 5  # of swaps, each with a p99 of its own
 MILLISECONDS, MEGABYTE = 1e3, 2**20
@@ -99,11 +100,13 @@ def _under_load(
     target: Target, versions: Versions, moves: int, rate: float, tell: Tell
 ) -> tuple[list[Sent], list[Move]]:
     context = multiprocessing.get_context("spawn")
-    stop, results = context.Event(), context.Queue()
-    arguments = (target.port, versions.questions, versions.answers, rate, stop, results)
+    begun, stop, results = context.Event(), context.Event(), context.Queue()
+    arguments = (target.port, versions.questions, versions.answers, rate, begun, stop, results)
     client = context.Process(target=reload_load.drive, args=arguments, daemon=True)
     client.start()
     try:
+        if not begun.wait(STARTED):
+            raise OpponentFailed(f"the client's process has not begun {STARTED:g} s after its start")
         time.sleep(WARM)
         made = []
         for number in range(1, moves + 1):

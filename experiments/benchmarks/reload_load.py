@@ -178,9 +178,12 @@ def drive(
     questions: list[Question],
     answers: Answers,
     rate: float,
+    begun: Event,
     stop: Event,
     results: Queue[list[Sent]],
 ) -> None:
     """The process: load until `stop`, then all that was sent goes to `results`."""
     with on_core(CLIENT_CORE):
-        results.put(Load(port, questions, answers, rate).run(stop))
+        load = Load(port, questions, answers, rate)
+        begun.set()
+        results.put(load.run(stop))
