@@ -18,6 +18,7 @@ from typing import Any
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from server.app import Server
+from server.command_line import settings_from
 from server.settings import ServerSettings
 from widedeep.errors import WideDeepError
 
@@ -27,7 +28,7 @@ logger = logging.getLogger("server")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns  exit status: 0 after a drain, 2 for settings or a model that cannot be served"""
     try:
-        settings = ServerSettings.from_arguments(arguments, os.environ)
+        settings = settings_from(arguments, os.environ)
         logging.basicConfig(
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(message)s",

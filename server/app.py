@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from server import addresses
 from server.calls import Calls
 from server.lanes import Lanes
 from server.model_store import ModelStore
@@ -67,7 +68,7 @@ class Server:
         self.address = f"{self.settings.address.rpartition(':')[0]}:{port}"
         await self._grpc.start()
         logger.info("listening on %s", self.address)
-        if not self.settings.is_loopback:
+        if not addresses.is_loopback(self.settings.host):
             logger.warning(
                 "%s can be reached from other machines, without encryption or tokens", self.address
             )

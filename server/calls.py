@@ -1,16 +1,20 @@
-"""The calls in flight: counted, their errors turned into statuses, and ended by a drain if they only wait."""
+"""The calls in flight: admitted, counted, watched, their errors turned into statuses, and ended by a drain if they
+only wait."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import code_pb2
 from grpc_status import rpc_status
 
 from server import status
@@ -20,13 +24,52 @@ from widedeep.errors import InvalidQueryError
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call, from its first moment to its last.
+
+    service  such as widedeep.v1.Recommender
+    started  on the clock of time.monotonic
+    caller   whose token it came with; empty where none is asked for
+    code     how it ended; CANCELLED until it has
+    """
+
+    service: str
+    method: str
+    is_stream: bool
+    context: grpc.aio.ServicerContext
+    started: float = field(default_factory=time.monotonic)
+    caller: str = ""
+    code: int = code_pb2.CANCELLED
+
+
+class Gate(Protocol):
+    """Who may call."""
+
+    def admit(self, call: Call) -> None:
+        """Set `call.caller`.  Raises  one of status.OF_THE_SERVER: it may not"""
+
+
+class Watcher(Protocol):
+    """Who is told of calls. Called on the event loop, for every call: quick, and never raising."""
+
+    def began(self, call: Call) -> None: ...
+
+    def ended(self, call: Call, request: Message | None, response: Message | None) -> None:
+        """request, response  None for streams, and where there is none"""
+
+
 class Calls:
     """Stands between gRPC and a servicer's methods."""
 
-    def __init__(self, limits: StreamLimits) -> None:
+    def __init__(
+        self, limits: StreamLimits, gate: Gate | None = None, watchers: Sequence[Watcher] = ()
+    ) -> None:
         self.active = 0
         self.streams: set[Stream] = set()
         self._limits = limits
+        self._gate = gate
+        self._watchers = watchers
         self._draining = False
         self._ended = asyncio.Event()
 
@@ -44,7 +87,7 @@ class Calls:
                 else (grpc.unary_unary_rpc_method_handler, self._guard_unary)
             )
             handlers[method.name] = kind(
-                guard(getattr(servicer, method.name)),
+                guard(service.full_name, method.name, getattr(servicer, method.name)),
                 request_deserializer=_parser(request, request if method.client_streaming else type(None)),
                 response_serializer=GetMessageClass(method.output_type).SerializeToString,
             )
@@ -62,48 +105,71 @@ class Calls:
             self._ended.clear()
             await self._ended.wait()
 
-    def _end(self) -> None:
+    def _begin(self, call: Call) -> None:
+        self.active += 1
+        for watcher in self._watchers:
+            watcher.began(call)
+
+    def _end(self, call: Call, request: Message | None = None, response: Message | None = None) -> None:
+        for watcher in self._watchers:
+            watcher.ended(call, request, response)
         self.active -= 1
         if not self.active:
             self._ended.set()
 
-    def _guard_unary(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(request: Message | None, context: grpc.aio.ServicerContext) -> Message:
-            self.active += 1
+    def _guard_unary(self, service: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        async def handle(request: Message | None, context: grpc.aio.ServicerContext) -> Message:
+            call = Call(service, name, False, context)
+            response: Message | None = None
+            self._begin(call)
             try:
+                if self._gate is not None:
+                    self._gate.admit(call)
                 if request is None:
                     raise InvalidQueryError("request", "the bytes are not a message of this method's type.")
-                return await method(request, context)
+                response = await method(request, context)
+                call.code = code_pb2.OK
+                return response
             except Exception as error:
-                return await context.abort_with_status(rpc_status.to_status(status.of(error)))
+                found = status.of(error)
+                call.code = found.code
+                return await context.abort_with_status(rpc_status.to_status(found))
             finally:
-                self._end()
+                self._end(call, request, response)
 
-        return call
+        return handle
 
-    def _guard_stream(self, method: Callable[[Any], Coroutine[Any, Any, Message]]) -> Callable[..., Any]:
+    def _guard_stream(
+        self, service: str, name: str, method: Callable[[Any], Coroutine[Any, Any, Message]]
+    ) -> Callable[..., Any]:
         """`method` answers one message."""
 
-        async def call(_: object, context: grpc.aio.ServicerContext) -> None:
-            self.active += 1
+        async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
+            call = Call(service, name, True, context)
             stream = Stream(context, method, self._limits)
+            self._begin(call)
             self.streams.add(stream)
             try:
                 if self._draining:
                     raise DRAINING
+                if self._gate is not None:
+                    self._gate.admit(call)
                 await stream.run()
+                call.code = code_pb2.OK
             except Exception as error:
+                found = status.of(error)
+                call.code = found.code
                 try:
                     async with asyncio.timeout(self._limits.stall):
-                        await context.abort_with_status(rpc_status.to_status(status.of(error)))
+                        await context.abort_with_status(rpc_status.to_status(found))
                 except TimeoutError:  # who does not read answers does not take a status either
                     logger.info("a stream whose client does not read was cut off: %s", error)
                     raise asyncio.CancelledError from None
             finally:
                 self.streams.discard(stream)
-                self._end()
+                self._end(call)
 
-        return call
+        return handle
 
 
 def _parser(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from email.message import Message
 from http import HTTPStatus
+from pathlib import Path
 
 from server.settings import ServerSettings
 from widedeep.errors import ConfigError
@@ -42,7 +43,7 @@ class Webhook:
     @classmethod
     async def listening(cls, settings: ServerSettings, wake: Callable[[], None]) -> Webhook:
         """Raises  ConfigError: the address cannot be had, or there is no secret"""
-        webhook = cls(settings.the_webhook_secret(), wake)
+        webhook = cls(secret_of(settings), wake)
         host, port = settings.webhook_host, settings.webhook_port
         try:
             webhook._server = await asyncio.start_server(webhook._serve, host, port, limit=MAX_HEAD)
@@ -100,6 +101,24 @@ class Webhook:
             return HTTPStatus.UNAUTHORIZED
         self._wake()
         return HTTPStatus.NO_CONTENT
+
+
+def secret_of(settings: ServerSettings) -> str:
+    """Raises  ConfigError: there is none"""
+    secret = settings.webhook_secret
+    if settings.webhook_secret_file:
+        try:
+            secret = Path(settings.webhook_secret_file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"--webhook-secret-file {settings.webhook_secret_file} cannot be read: {error}."
+            ) from error
+    if not secret:
+        raise ConfigError(
+            "--webhook-port needs the secret that MLflow signs with: anybody could call it otherwise. "
+            "Set WIDEDEEP_WEBHOOK_SECRET or --webhook-secret-file."
+        )
+    return secret
 
 
 def is_signed(headers: Message, body: bytes, secret: str, when: float) -> bool:

@@ -18,11 +18,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import Running
 
+from server import addresses
 from server.__main__ import main
 from server.client import Client
+from server.command_line import settings_from
 from server.pb import recommender_pb2 as pb
 from server.pb import recommender_pb2_grpc as pb_grpc
-from server.settings import DEFAULT_TRACKING_URI, ServerSettings
+from server.settings import DEFAULT_TRACKING_URI
 from widedeep.errors import ConfigError
 
 pytest_plugins = ["serving_fixtures"]
@@ -187,17 +189,15 @@ def test_flags_win_over_the_environment() -> None:
         "WIDEDEEP_MAX_K": "",
         "MLFLOW_TRACKING_URI": "http://store",
     }
-    settings = ServerSettings.from_arguments(["--port", "7000"], environment)
+    settings = settings_from(["--port", "7000"], environment)
     assert settings.address == "[::1]:7000"
-    assert settings.is_loopback
+    assert addresses.is_loopback(settings.host)
     assert settings.max_k == 1000, "an empty variable is none"
     assert settings.tracking_uri == "http://store"
-    assert ServerSettings.from_arguments([], {}).tracking_uri == DEFAULT_TRACKING_URI
-    assert (
-        ServerSettings.from_arguments(["--tracking-uri", "http://a"], environment).tracking_uri == "http://a"
-    )
+    assert settings_from([], {}).tracking_uri == DEFAULT_TRACKING_URI
+    assert settings_from(["--tracking-uri", "http://a"], environment).tracking_uri == "http://a"
     with pytest.raises(ConfigError, match="WIDEDEEP_PORT must be a whole number"):
-        ServerSettings.from_arguments([], {"WIDEDEEP_PORT": "x"})
+        settings_from([], {"WIDEDEEP_PORT": "x"})
 
 
 @pytest.mark.parametrize(
@@ -206,4 +206,4 @@ def test_flags_win_over_the_environment() -> None:
      ("10.0.0.1", False), ("localhost.example.org", False)],
 )  # fmt: skip
 def test_loopback(host: str, loopback: bool) -> None:
-    assert ServerSettings(host=host).is_loopback is loopback
+    assert addresses.is_loopback(host) is loopback

@@ -21,8 +21,9 @@ from registries import NAME, Releases
 from serving import running
 
 from server import webhook
+from server.command_line import settings_from
 from server.settings import ServerSettings
-from server.webhook import Webhook
+from server.webhook import Webhook, secret_of
 from widedeep.errors import ConfigError
 
 SECRET = "a secret of ours"
@@ -139,18 +140,18 @@ def test_slow_and_many_clients_do_not_keep_others_out(monkeypatch: pytest.Monkey
 
 def test_a_webhook_needs_its_secret(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="WIDEDEEP_WEBHOOK_SECRET or --webhook-secret-file"):
-        ServerSettings(webhook_port=1).the_webhook_secret()
+        secret_of(ServerSettings(webhook_port=1))
     file = tmp_path / "secret"
     with pytest.raises(ConfigError, match="cannot be read"):
-        ServerSettings(webhook_secret_file=str(file)).the_webhook_secret()
+        secret_of(ServerSettings(webhook_secret_file=str(file)))
     file.write_text("from a file\n")
     flags = ["--webhook-secret-file", str(file)]
-    assert ServerSettings.from_arguments(flags, {}).the_webhook_secret() == "from a file"
-    by_variable = ServerSettings.from_arguments([], {"WIDEDEEP_WEBHOOK_SECRET": "by variable"})
-    assert by_variable.the_webhook_secret() == "by variable"
+    assert secret_of(settings_from(flags, {})) == "from a file"
+    by_variable = settings_from([], {"WIDEDEEP_WEBHOOK_SECRET": "by variable"})
+    assert secret_of(by_variable) == "by variable"
     assert "by variable" not in repr(by_variable)
     with pytest.raises(SystemExit):  # all users of the machine see flags
-        ServerSettings.from_arguments(["--webhook-secret", "x"], {})
+        settings_from(["--webhook-secret", "x"], {})
 
 
 def test_a_taken_port_is_said() -> None:
