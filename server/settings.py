@@ -44,7 +44,7 @@ class ServerSettings:
     )
     precision: str = _setting(
         "auto",
-        "of item vectors; auto takes bfloat16 where it is fast and keeps the top 100",
+        "in which the best items are found; auto takes bfloat16 on a GPU that has it, if it keeps the top 100",
         one_of=("auto", "float32", "bfloat16"),
     )
     poll_seconds: float = _setting(2.0, "seconds between two looks at the alias", within=(0.01, 86_400))

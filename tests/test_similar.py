@@ -17,6 +17,7 @@ from widedeep import (
     Recommender,
     ScoreQuery,
     SimilarQuery,
+    halved,
     preparing,
 )
 from widedeep.errors import ColdStartError, ConfigError, InvalidQueryError, UnknownItemError
@@ -138,17 +139,35 @@ def test_prepared_it_ranks_as_before(large: Recommender) -> None:
     assert large.rank([Query(user) for user in range(1, 20)]) == before
 
 
-def test_half_precision_is_measured_and_taken_only_where_it_pays(large: Recommender) -> None:
-    forced = large.prepare(precision="bfloat16")
-    assert forced.precision == "bfloat16"
-    assert 0.5 < forced.precision_agreement < 1.0
-    halved = large.recommend(3, k=50)
-    chosen = large.prepare(precision="auto")
-    assert chosen.precision_agreement >= 0.99
+def test_half_precision_finds_and_single_precision_ranks(large: Recommender) -> None:
+    queries = [
+        Query(3, k=50),
+        Query(4, k=1000),
+        Query(5, exclude_items=list(range(1, 2000))),
+        Query(6, genres=["genre 1"]),
+        Query(7, candidates=[1, 5, 5999]),
+        Query(8, include_cold_items=True),
+        Query(),
+    ]
     large.prepare(precision="float32")
-    exact = large.recommend(3, k=50)
-    assert halved.scores != exact.scores
-    assert len(set(halved.item_ids) & set(exact.item_ids)) > 25
+    exact = large.rank(queries)
+    assert large.prepare(precision="bfloat16") == RankingMethod("bfloat16", 1.0, False, 1.0)
+    for ours, theirs in zip(large.rank(queries), exact, strict=True):
+        assert ours.item_ids == theirs.item_ids
+        assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
+
+
+def test_half_precision_that_loses_items_is_not_taken_unasked(
+    large: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "_has_bfloat16", lambda _: True)
+    assert large.prepare().precision == "bfloat16"
+    monkeypatch.setattr(halved, "FETCHED", 0)
+    monkeypatch.setattr(halved, "SPARE", 1)
+    monkeypatch.setattr(preparing, "LEAST_AGREEMENT", 1.0)
+    assert large.prepare().precision == "float32"
+    assert large.prepare(precision="bfloat16").precision_agreement < 1.0
+    large.prepare(precision="float32")
 
 
 @pytest.mark.parametrize("settings", [{"precision": "fp16"}, {"exact_up_to": -1}])

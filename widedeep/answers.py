@@ -16,6 +16,7 @@ from widedeep.catalogue import Catalogue
 from widedeep.each import answer_each
 from widedeep.errors import RequestError
 from widedeep.explain import strongest_reasons
+from widedeep.halved import Halved
 from widedeep.inputs import Asked, QueryInputs
 from widedeep.like_split import SplitLikeHead
 from widedeep.lists import Lists
@@ -34,7 +35,7 @@ class RankingAnswers:
         self.inputs = inputs
         self.lists = lists
         self.settings = SettingsOf(net)
-        self.candidates: Candidates | None = None  # where not every item is ranked
+        self.candidates: Candidates | Halved | None = None  # where not every item is ranked
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -73,7 +74,7 @@ class RankingAnswers:
         return [found[place] for place in range(len(asked))]
 
     def _takes_candidates(self, asked: Asked[Query]) -> bool:
-        """Filters leave too little of what an index finds, and the popularity is not in it."""
+        """Filters leave too little of what is found, and the popularity is not in it."""
         return self.candidates is not None and asked.cold_start is None and not self.inputs.is_filtered(asked)
 
     def _scores(self, asked: Sequence[Asked[Query]], settings: Settings, exact: bool) -> Tensor:

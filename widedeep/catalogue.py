@@ -86,7 +86,6 @@ class Catalogue:
         self._read = net.deep.read.weight.detach()
         self._project = net.deep.project.weight.detach(), net.deep.project.bias.detach()
         self._user_features, self._read_user = net.user_features, net.deep.read_user.detach()
-        self._half: Tensor | None = None
 
     def item_parts(self) -> tuple[Tensor, Tensor]:
         """(dims, width) each: the low-rank and the deep item vectors."""
@@ -106,10 +105,6 @@ class Catalogue:
         if isinstance(self._active, slice):
             return torch.arange(self._active.start, self._active.stop, device=self.device)
         return self._active
-
-    def use(self, precision: torch.dtype) -> None:
-        """float32 or bfloat16 item vectors; products of bfloat16 are summed in float32 where the device can."""
-        self._half = None if precision == torch.float32 else self.vectors.to(precision)
 
     @torch.inference_mode()
     def scores(self, pasts: Sequence[Past], settings: Settings) -> Tensor:
@@ -190,8 +185,6 @@ class Catalogue:
 
     def _product(self, users: Tensor) -> Tensor:
         """(users, width)"""
-        if self._half is not None:
-            return _half_product(users, self._half)
         if self.device.type != "cpu" or len(users) <= FEW_ROWS:
             return users @ self.vectors
         out = torch.empty(len(users), self.width)
@@ -258,11 +251,3 @@ def _span(items: Tensor) -> Tensor | slice:
         return slice(0, 0)
     first, last = int(items[0]), int(items[-1])
     return slice(first, last + 1) if last - first + 1 == len(items) else items
-
-
-def _half_product(users: Tensor, vectors: Tensor) -> Tensor:
-    """(users, width) float32 of users (users, dims) float32 and vectors (dims, width) of less precision"""
-    halved = users.to(vectors.dtype)
-    if users.device.type == "cuda":
-        return torch.mm(halved, vectors, out_dtype=torch.float32)
-    return (halved @ vectors).float()

@@ -124,7 +124,7 @@ class Similar:
 class RankingMethod:
     """How the whole catalogue is ranked, and what was measured of it.
 
-    precision            of the item vectors: float32 or bfloat16
+    precision            in which the best items are found: float32 or bfloat16; they are ranked in float32
     precision_agreement  share of the 100 best items by float32 that this precision finds
     approximate          candidates come from an index and the model ranks those; else it ranks every item
     recall               share of the 100 best items of the exact ranking that the approximate one finds

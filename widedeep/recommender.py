@@ -187,8 +187,8 @@ class Recommender:
 
         exact_up_to  items with interactions. Above, on a CPU and where faiss is installed, queries without filters
                      are answered from candidates, which takes seconds to build for a million items
-        precision    of the item vectors: float32, bfloat16, or auto: bfloat16 where the device multiplies it in
-                     hardware and it keeps 0.99 of the best 100 items of a sample of users
+        precision    in which the best items are found, to be ranked in float32: float32, bfloat16, or auto: bfloat16
+                     on a GPU that has it, if it keeps 0.99 of the best 100 items of a sample of users
         Returns      what was decided, and what was measured of it over that sample
         Raises       ConfigError
         """
