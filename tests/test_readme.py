@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -39,17 +40,45 @@ def test_python_blocks_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_commands_have_the_flags_that_are_shown(command: list[str]) -> None:
+HELP = """
+import contextlib, io, json, runpy, sys
+helps = {}
+for name in json.loads(sys.argv[1]):
+    module, *words = name.split()
+    sys.argv = [module, *words, "--help"]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    helps[name] = out.getvalue()
+print(json.dumps(helps))
+"""
+
+
+def name_of(command: list[str]) -> str:
+    """The module, and its subcommand if there is one."""
     words = command[2:]
-    name = [words[0], *([words[1]] if len(words) > 1 and not words[1].startswith("-") else [])]
+    return " ".join([words[0], *([words[1]] if len(words) > 1 and not words[1].startswith("-") else [])])
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """What --help prints, by command; all of them from one process, which imports torch once."""
+    names = sorted({name_of(command) for command in commands()})
     done = subprocess.run(
-        [sys.executable, "-m", *name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", HELP, json.dumps(names)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for word in words:
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_commands_have_the_flags_that_are_shown(command: list[str], helps: dict[str, str]) -> None:
+    name = name_of(command)
+    assert "usage: " in helps[name]
+    for word in command:
         if word.startswith("--"):
-            assert re.search(rf"{re.escape(word)}\b", done.stdout), f"{' '.join(name)} has no {word}"
+            assert re.search(rf"{re.escape(word)}\b", helps[name]), f"{name} has no {word}"
 
 
 def test_the_two_commands_stand_at_the_top() -> None:
