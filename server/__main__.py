@@ -1,17 +1,20 @@
 """Serve a model over gRPC.
 
 python -m server --model models:/widedeep@champion --host 127.0.0.1 --port 50051 --device auto
+python -m server --model models:/widedeep@champion=95,challenger=5 --settings-file server.toml
 python -m server --model model.pth
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 # Before grpc is imported: sockets are read by the thread that answers, which costs less CPU a call (grpc#43092).
@@ -28,13 +31,14 @@ logger = logging.getLogger("server")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns  exit status: 0 after a drain, 2 for settings or a model that cannot be served"""
     try:
-        settings = settings_from(arguments, os.environ)
+        source = functools.partial(settings_from, arguments, os.environ)
+        settings = source()
         logging.basicConfig(
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(message)s",
             stream=sys.stderr,
         )
-        run(serve(settings))
+        run(serve(settings, source))
     except WideDeepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,9 +56,14 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
         runner.run(coroutine)
 
 
-async def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+async def serve(settings: ServerSettings, source: Callable[[], ServerSettings]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once. SIGHUP has the settings
+    read anew.
+
+    source  reads them
+    """
     stop = asyncio.Event()
+    rereading: set[asyncio.Task[None]] = set()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
@@ -65,7 +74,20 @@ async def serve(settings: ServerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    server = Server(settings)
+    server = Server(settings, source)
+
+    async def reread() -> None:
+        with contextlib.suppress(WideDeepError):  # it is in the log
+            await server.reread()
+
+    def on_hangup() -> None:
+        logger.info("SIGHUP")
+        task = asyncio.create_task(reread())
+        rereading.add(task)
+        task.add_done_callback(rereading.discard)
+
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
     await server.start()
     loading = asyncio.create_task(server.load())
     stopped = asyncio.create_task(stop.wait())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -14,10 +15,12 @@ from server.calls import Calls
 from server.lanes import Lanes
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
+from server.rereading import Change
 from server.servicer import Recommender
 from server.settings import ServerSettings
+from server.shadow import Shadow
 from server.streams import StreamLimits
-from widedeep.errors import ConfigError
+from widedeep.errors import ConfigError, WideDeepError
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +31,17 @@ HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 class Server:
     """One listening server. To be used from one event loop."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Raises  ConfigError: a model URI of the wrong form"""
+    def __init__(self, settings: ServerSettings, source: Callable[[], ServerSettings] | None = None) -> None:
+        """source  reads the settings anew; None: they stay"""
         self.settings = settings
         self.store = ModelStore(settings)
         self.address = settings.address
         self.lanes = Lanes(settings)
-        self.calls = Calls(
-            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall)
-        )
+        self.shadow = Shadow(self.store, settings, self.lanes)
+        self.servicer = Recommender(self.store, settings, self.lanes, self.shadow)
+        self.calls = Calls(_stream_limits(settings))
+        self._source = source or (lambda: settings)
+        self._changing = asyncio.Lock()
         self._health = health.aio.HealthServicer()
 
     async def start(self) -> None:
@@ -51,8 +56,7 @@ class Server:
             ],
             maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
         )
-        servicer = Recommender(self.store, self.settings, self.lanes)
-        self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, servicer),))
+        self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, self.servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection(
             (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
@@ -78,15 +82,46 @@ class Server:
 
         Raises  WideDeepError: what ModelStore.start raises
         """
-        await self.store.start()
+        async with self._changing:
+            await self.store.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         logger.info("serving on %s", self.address)
+
+    async def reread(self) -> list[str]:
+        """Read the settings anew, and take on what may change while the server runs: all of it or, if anything is
+        wrong with it, nothing. New models are loaded first.
+
+        Returns  the names of what has changed
+        Raises   WideDeepError: nothing has changed
+        """
+        async with self._changing:
+            try:
+                change = Change.between(self.settings, self._source())
+                await self._apply(change.settings)
+            except WideDeepError as error:
+                logger.error("The settings stay as they are: %s", error)
+                raise
+        logger.info("settings that have changed: %s", ", ".join(change.names) or "none")
+        if change.waiting:
+            logger.warning("%s: a change of it needs a restart", ", ".join(change.waiting))
+        return change.names
+
+    async def _apply(self, settings: ServerSettings) -> None:
+        await self.store.apply(settings)  # the only one that can fail
+        self.lanes.apply(settings)
+        self.calls.apply(_stream_limits(settings))
+        self.shadow.share = settings.shadow_share
+        self.servicer.settings = settings
+        if settings.log_level != self.settings.log_level:
+            logging.getLogger().setLevel(settings.log_level.upper())
+        self.settings = settings
 
     async def drain(self) -> None:
         """Report NOT_SERVING, take no new calls, let those in flight end within the grace, stop."""
         await self._health.enter_graceful_shutdown()
         logger.info("draining: %d calls in flight", self.calls.active)
         self.calls.end_streams()
+        await self.shadow.stop()
         await self.store.stop()
         stopping = asyncio.create_task(self._grpc.stop(self.settings.grace))
         # gRPC's own grace also waits for health watchers and reflection, which never end by themselves.
@@ -103,3 +138,7 @@ class Server:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in HEALTH_NAMES:
             await self._health.set(name, status)
+
+
+def _stream_limits(settings: ServerSettings) -> StreamLimits:
+    return StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall)

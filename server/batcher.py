@@ -57,17 +57,20 @@ class LaneCounts:
 class Lane:
     """A bounded queue and the thread that empties it. Everything but the computing is on the event loop."""
 
-    def __init__(self, name: str, most_queued: int, most_at_once: int) -> None:
+    def __init__(
+        self, name: str, most_queued: int, most_at_once: int, initializer: Callable[[], None] | None = None
+    ) -> None:
         """
         most_queued   items that may wait; a query beyond them is refused, unless nothing waits
         most_at_once  items in a batch; one query alone may have more
+        initializer   is called by the thread, once
         """
         self.name = name
         self.counts = LaneCounts()
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self.executor = ThreadPoolExecutor(1, name, initializer)
         self.queued = 0  # items
-        self._most_queued = most_queued
-        self._most_at_once = most_at_once
+        self.most_queued = most_queued
+        self.most_at_once = most_at_once
         self._waiting: deque[Work] = deque()
         self._busy_until: float | None = None  # when the batch at work should be done; None when idle
         self._seconds_per_item = 0.0
@@ -82,10 +85,10 @@ class Lane:
         """
         now = time.monotonic()
         ahead = self._seconds_ahead(now)
-        if self.queued and self.queued + cost > self._most_queued:
+        if self.queued and self.queued + cost > self.most_queued:
             self.counts.overloaded += 1
             raise OverloadedError(
-                f"{self.queued} items wait in the {self.name} lane, and it takes {self._most_queued}. "
+                f"{self.queued} items wait in the {self.name} lane, and it takes {self.most_queued}. "
                 "Try again later, or ask for less at a time.",
                 retry_after=ahead,
             )
@@ -117,7 +120,7 @@ class Lane:
         """Start once the loop has turned TURNS times without a new query."""
         self._busy_until = time.monotonic()
         turns = turns + 1 if self.queued == queued else 0
-        if turns < TURNS and self.queued < self._most_at_once:
+        if turns < TURNS and self.queued < self.most_at_once:
             asyncio.get_running_loop().call_soon(self._gather, turns, self.queued)
         else:
             self._start()
@@ -142,7 +145,7 @@ class Lane:
             if (
                 wanted
                 and batch
-                and (work.compute != batch[0].compute or cost + work.cost > self._most_at_once)
+                and (work.compute != batch[0].compute or cost + work.cost > self.most_at_once)
             ):
                 break
             waiting.popleft()

@@ -6,6 +6,7 @@ CACHE/<store>/<model>@<alias>/7.json   its SHA-256, and when it was last found g
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -48,12 +49,17 @@ class ModelCache:
     def __init__(self, folder: Path, store_uri: str, name: str, alias: str, version: str = "") -> None:
         """alias, version  one of them: what is served is named by it. No alias can be named v3."""
         store = hashlib.sha256(store_uri.encode()).hexdigest()[:16]  # the URI may hold a password
-        self._folder = folder / store / f"{quote(name, safe='')}@{quote(alias or f'v{version}', safe='')}"
+        self._name = quote(name, safe="")
+        self._folder = folder / store / f"{self._name}@{quote(alias or f'v{version}', safe='')}"
 
     def get(self, version: str, digest: str) -> Path | None:
-        """The bundle of a version, if it is here and has this SHA-256."""
-        kept = self._read(version)
-        return kept.path if kept and kept.digest == digest and self._is_whole(kept) else None
+        """The bundle of a version, if it is here or with another alias of the model, and has this SHA-256."""
+        others = self._folder.parent.glob(f"{glob.escape(self._name)}@*")
+        for folder in (self._folder, *sorted(set(others) - {self._folder})):
+            kept = self._read(version, folder)
+            if kept and kept.digest == digest and self._is_whole(kept):
+                return kept.path
+        return None
 
     def last_good(self) -> Kept | None:
         """What was found good last, of what is still whole."""
@@ -80,8 +86,8 @@ class ModelCache:
         found = [self._read(path.stem) for path in self._folder.glob("*.json")]
         return sorted((kept for kept in found if kept), key=lambda kept: kept.saved, reverse=True)
 
-    def _read(self, version: str) -> Kept | None:
-        path = self._folder / f"{version}.pth"
+    def _read(self, version: str, folder: Path | None = None) -> Kept | None:
+        path = (folder or self._folder) / f"{version}.pth"
         try:
             about = json.loads(path.with_suffix(".json").read_text())
             return Kept(version, path, str(about["sha256"]), float(about["saved"]))

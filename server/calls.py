@@ -93,6 +93,12 @@ class Calls:
             )
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
+    def apply(self, limits: StreamLimits) -> None:
+        """To streams that are open, too."""
+        self._limits = limits
+        for stream in self.streams:
+            stream.apply(limits)
+
     def end_streams(self) -> None:
         """From now on a stream ends, with UNAVAILABLE, as soon as it has answered what it has read."""
         self._draining = True

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from server.pb import recommender_pb2 as pb
 from server.served import ServedModel
+from server.shadow import Agreement
 from server.store_status import ModelState, ModelStatus, StoreStatus
 
 STATES = {state: pb.ModelState.Value(f"MODEL_STATE_{state.name}") for state in ModelState}
 
 
-def to_model_response(model: ServedModel, status: StoreStatus) -> pb.GetModelResponse:
+SLOTS = (ModelState.SERVING, ModelState.SHADOW, ModelState.ABSENT)  # what an alias can be now
+
+
+def to_model_response(model: ServedModel, status: StoreStatus, agreement: Agreement) -> pb.GetModelResponse:
     about = model.recommender.describe()
     method = model.ranking
     return pb.GetModelResponse(
@@ -30,11 +34,12 @@ def to_model_response(model: ServedModel, status: StoreStatus) -> pb.GetModelRes
             recall=method.recall,
         ),
         registry=_registry(status),
+        slots=[_model(found, agreement) for found in status.models if found.state in SLOTS],
     )
 
 
-def to_models_response(status: StoreStatus) -> pb.ListModelsResponse:
-    return pb.ListModelsResponse(models=[_model(model) for model in status.models])
+def to_models_response(status: StoreStatus, agreement: Agreement) -> pb.ListModelsResponse:
+    return pb.ListModelsResponse(models=[_model(model, agreement) for model in status.models])
 
 
 def _registry(status: StoreStatus) -> pb.RegistryStatus | None:
@@ -53,11 +58,27 @@ def _registry(status: StoreStatus) -> pb.RegistryStatus | None:
     )
 
 
-def _model(model: ModelStatus) -> pb.ModelStatus:
+def _model(model: ModelStatus, agreement: Agreement) -> pb.ModelStatus:
+    is_compared = model.is_shadow and model.version == agreement.version
     return pb.ModelStatus(
         model=pb.ModelVersion(name=model.name, version=model.version, alias=model.alias),
         state=STATES[model.state],
         reason=model.reason,
         lease_count=model.leases,
         since=model.since.isoformat(timespec="seconds"),
+        share=model.share,
+        agreement=_agreement(agreement) if is_compared else None,
+    )
+
+
+def _agreement(found: Agreement) -> pb.ShadowAgreement:
+    return pb.ShadowAgreement(
+        compared_version=found.compared,
+        ranking_count=found.rankings,
+        mean_overlap=found.overlap / max(found.rankings, 1),
+        same_first_share=found.same_first / max(found.rankings, 1),
+        score_count=found.scores,
+        mean_difference=found.difference / max(found.scores, 1),
+        dropped_count=found.dropped,
+        failed_count=found.failed,
     )

@@ -62,9 +62,12 @@ class Holder(Protocol):
 
     def serve(self, model: ServedModel) -> None: ...
 
+    def twin(self, found: Found) -> ServedModel | None:
+        """This very version, if it is in memory for another alias."""
+
 
 class Follower:
-    """Finds the first model, then follows its alias. To be used from one event loop."""
+    """Finds the first model of a target, then follows its alias. To be used from one event loop."""
 
     def __init__(self, holder: Holder, loader: Loader, thread: Executor, poll_seconds: float) -> None:
         """thread  a single one, in which everything that blocks is done"""
@@ -102,8 +105,16 @@ class Follower:
             logger.error("%s\n%s from the cache is served in its place", error, cached)
             model = cached
         self._holder.serve(model)
-        if self._loader.alias:
-            self._task = asyncio.create_task(self._follow())
+
+    def follow(self) -> None:
+        """Look again and again, from now on."""
+        self._task = asyncio.create_task(self._follow())
+
+    def poll_every(self, seconds: float) -> None:
+        if seconds != self._poll:
+            self._poll = seconds
+            self._lookups, self._downloads = Backoff(seconds), Backoff(seconds)
+            self.wake()
 
     async def stop(self) -> None:
         if self._task:
@@ -121,7 +132,7 @@ class Follower:
     def status(self) -> RegistryStatus:
         current = self._holder.current
         return RegistryStatus(
-            following=bool(self._loader.alias),
+            following=bool(self._loader.target.alias),
             reachable=not (self._lookup_error or self._files_error),
             error=self._lookup_error or self._files_error or self._absence,
             seconds_since_answer=-1.0 if self._answered_at is None else time.monotonic() - self._answered_at,
@@ -170,7 +181,8 @@ class Follower:
         if await self._is_back():
             logger.info("%s is not served: the alias has moved back meanwhile", model)
             return self._poll
-        self.counts.reloads += 1  # before other threads can see the model
+        if self._holder.current is not None:
+            self.counts.reloads += 1  # before other threads can see the model
         self._holder.serve(model)
         self._refused = [refused for refused in self._refused if refused.version != model.version]
         return 0.0  # the alias may have moved on while this one was loaded
@@ -207,7 +219,7 @@ class Follower:
         """Raises  TrackingError: its files are away; anything else: it was refused"""
         self._loading = ModelStatus(found.name, found.version, found.alias, ModelState.LOADING, now())
         try:
-            model: ServedModel = await self._in_thread(self._loader.load, found)
+            model: ServedModel = await self._in_thread(self._loader.load, found, self._holder.twin(found))
         except TrackingError as error:
             self.counts.failures += 1
             if not self._files_error:

@@ -48,6 +48,12 @@ class Lanes:
         answer: tuple[Scores, Details | None] = await self.scores.answer(model.score, asked, cost, remaining)
         return answer
 
+    def apply(self, settings: ServerSettings) -> None:
+        self.rankings.most_queued = settings.queued_rankings
+        self.rankings.most_at_once = settings.rankings_at_once
+        self.scores.most_queued = settings.queued_scores
+        self.scores.most_at_once = settings.scores_at_once
+
     def close(self) -> None:
         """Compute nothing more."""
         self.rankings.close()

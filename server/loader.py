@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -21,9 +20,10 @@ from server.cache import ModelCache, default_folder
 from server.registry import Found, Registry, absolute
 from server.served import ServedModel
 from server.settings import ServerSettings
+from server.traffic import Target
 from widedeep import probe
 from widedeep.bundle import DIGEST_TAG
-from widedeep.errors import BundleError, ConfigError, TrackingError, WideDeepError
+from widedeep.errors import BundleError, TrackingError, WideDeepError
 from widedeep.files import sha256_of
 from widedeep.queries import RankingMethod
 from widedeep.recommender import Recommender
@@ -31,34 +31,21 @@ from widedeep.recommender import Recommender
 logger = logging.getLogger(__name__)
 
 BUNDLE_NAME = "model.pth"
-MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]*))")
 NICENESS = 5  # of the loader's thread, so that requests go first; with more a busy machine would hardly load
 
 
 class Loader:
-    """Loads the model that the settings name."""
+    """Loads one target."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Raises  ConfigError: a models:/ URI of another form"""
-        uri = MODEL_URI.fullmatch(settings.model)
-        if settings.model.startswith("models:") and not uri:
-            raise ConfigError(
-                f"--model {settings.model} is not a model of the registry. "
-                "Write models:/widedeep@champion, models:/widedeep/3 or the path of a .pth bundle."
-            )
-        self._settings = settings
-        self.is_registered = uri is not None
-        self.name, self.alias, self._version = (
-            (uri["name"], uri["alias"] or "", uri["version"] or "")
-            if uri
-            else (Path(settings.model).name, "", "")
-        )
+    def __init__(self, settings: ServerSettings, target: Target) -> None:
+        self.settings = settings
+        self.target = target
         self._registry: Registry | None = None
         self._cache: ModelCache | None = None
-        if uri and settings.cache_models:
+        if target.is_registered and settings.cache_models:
             folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else default_folder()
             store = absolute(settings.tracking_uri)
-            self._cache = ModelCache(folder, store, self.name, self.alias, self._version)
+            self._cache = ModelCache(folder, store, target.name, target.alias, target.version)
 
     def find(self) -> Found:
         """The version that is asked for, as it stands in the registry now.
@@ -66,15 +53,21 @@ class Loader:
         Raises  RegistryError, TrackingError
         """
         if self._registry is None:
-            self._registry = Registry(self._settings.tracking_uri)
-        return self._registry.find(self.name, self.alias, self._version)
+            self._registry = Registry(self.settings.tracking_uri)
+        return self._registry.find(self.target.name, self.target.alias, self.target.version)
 
-    def load(self, found: Found) -> ServedModel:
+    def load(self, found: Found, twin: ServedModel | None = None) -> ServedModel:
         """
+        twin    this very version, as it is loaded for another alias: it is not loaded twice
         Raises  TrackingError: its files cannot be had now
                 BundleError, DeviceError or anything else: it is not to be served
         """
-        if self._cache and found.digest and (path := self._cache.get(found.version, found.digest)):
+        path = self._cache.get(found.version, found.digest) if self._cache and found.digest else None
+        if twin is not None:
+            if self._cache and path:
+                self._cache.keep(found.version, found.digest, path)
+            return twin
+        if path is not None:
             return self._from_bundle(path, found.version, found.digest)
         assert self._registry is not None, "what was found was found in a registry"
         try:
@@ -95,7 +88,7 @@ class Loader:
 
     def load_cached(self) -> ServedModel | None:
         """The last good version in the cache, if there is one."""
-        kept = self._cache.last_good() if self._cache and self._settings.serve_cached_model else None
+        kept = self._cache.last_good() if self._cache and self.settings.serve_cached_model else None
         if kept is None:
             return None
         model = self._from_bundle(kept.path, kept.version, kept.digest)
@@ -104,16 +97,18 @@ class Loader:
 
     def load_file(self) -> ServedModel:
         """The model at a path.  Raises  BundleError, DeviceError"""
-        path = Path(self._settings.model)
+        path = Path(self.settings.model)
         started = time.perf_counter()
-        recommender = Recommender.load(path, device=self._settings.device)
+        recommender = Recommender.load(path, device=self.settings.device)
         digest = sha256_of(path)
         return self._checked(ServedModel(recommender, path.name, digest[:12], "", digest), started)
 
     def _from_bundle(self, path: Path, version: str, digest: str) -> ServedModel:
         started = time.perf_counter()
-        recommender = Recommender.load(path, device=self._settings.device)
-        model = self._checked(ServedModel(recommender, self.name, version, self.alias, digest), started)
+        recommender = Recommender.load(path, device=self.settings.device)
+        model = self._checked(
+            ServedModel(recommender, self.target.name, version, self.target.alias, digest), started
+        )
         if self._cache:
             self._cache.keep(version, digest, path)
         return model
@@ -123,9 +118,9 @@ class Loader:
         try:
             difference = probe.check(model.recommender)
             model.ranking = model.recommender.prepare(
-                exact_up_to=self._settings.exact_up_to, precision=self._settings.precision
+                exact_up_to=self.settings.exact_up_to, precision=self.settings.precision
             )
-            model.warm_up(_doubled(self._settings.rankings_at_once), _doubled(self._settings.scores_at_once))
+            model.warm_up(_doubled(self.settings.rankings_at_once), _doubled(self.settings.scores_at_once))
         except WideDeepError:
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ from server.lanes import Lanes
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
 from server.settings import ServerSettings
+from server.shadow import Shadow
 from widedeep.errors import InvalidQueryError
 
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -22,10 +23,11 @@ class Recommender:
     A method of a stream answers one of its messages, with a status of its own where that cannot be answered.
     """
 
-    def __init__(self, store: ModelStore, settings: ServerSettings, lanes: Lanes) -> None:
+    def __init__(self, store: ModelStore, settings: ServerSettings, lanes: Lanes, shadow: Shadow) -> None:
         self.store = store
         self.settings = settings
         self.lanes = lanes
+        self.shadow = shadow
 
     async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
         response = pb.RecommendResponse()
@@ -53,32 +55,35 @@ class Recommender:
         self, request: pb.SimilarItemsRequest, context: Context
     ) -> pb.SimilarItemsResponse:
         query = convert.to_similar_query(request, self.settings)
-        with self.store.lease() as model:
+        with self.store.lease("", request.request_id, request.model_version) as model:
             answer = await self.lanes.similar(model, query, request.include_details, context.time_remaining())
             return convert.to_similar_response(request, *answer, model)
 
     async def GetModel(self, _: pb.GetModelRequest, __: Context) -> pb.GetModelResponse:
-        with self.store.lease() as model:
-            return describe.to_model_response(model, self.store.status())
+        return describe.to_model_response(self.store.main(), self.store.status(), self.shadow.agreement)
 
     async def ListModels(self, _: pb.ListModelsRequest, __: Context) -> pb.ListModelsResponse:
-        return describe.to_models_response(self.store.status())
+        return describe.to_models_response(self.store.status(), self.shadow.agreement)
 
     async def _recommend(
         self, request: pb.RecommendRequest, response: pb.RecommendResponse, remaining: float | None = None
     ) -> None:
         query = convert.to_query(request, self.settings)
-        with self.store.lease() as model:
+        with self.store.lease(request.user_id, request.request_id, request.model_version) as model:
             answer = await self.lanes.recommend(model, query, request.include_details, remaining)
             convert.fill_recommendation(response, request, *answer, model)
+            if not request.model_version:
+                self.shadow.recommend(model, query, answer[0])
 
     async def _score(
         self, request: pb.ScoreRequest, response: pb.ScoreResponse, remaining: float | None = None
     ) -> None:
         query = convert.to_score_query(request, self.settings)
-        with self.store.lease() as model:
+        with self.store.lease(request.user_id, request.request_id, request.model_version) as model:
             answer = await self.lanes.score(model, query, request.include_details, remaining)
             convert.fill_scores(response, request, *answer, model)
+            if not request.model_version:
+                self.shadow.score(model, query, answer[0])
 
 
 def _enclosed(

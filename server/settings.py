@@ -2,6 +2,10 @@
 
 python -m server --port 50052          the field `port` by flag
 WIDEDEEP_PORT=50052 python -m server   the same by environment
+port = 50052                           the same by a line of the --settings-file, which is TOML
+
+Flags win over the environment, that over the file. On SIGHUP all are read anew: what is `live` changes at once, if
+nothing is wrong with any of them, and the rest is logged as waiting for a restart.
 """
 
 from __future__ import annotations
@@ -11,17 +15,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server import addresses
+from server.traffic import Traffic
 from widedeep.errors import ConfigError
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
 
 def _setting(
-    default: Any, text: str, within: tuple[float, float] | None = None, one_of: tuple[str, ...] = ()
+    default: Any,
+    text: str,
+    within: tuple[float, float] | None = None,
+    one_of: tuple[str, ...] = (),
+    live: bool = False,
 ) -> Any:
-    """within  the least and the largest value;  one_of  the values that it may have"""
+    """
+    within  the least and the largest value
+    one_of  the values that it may have
+    live    it may change while the server runs
+    """
     about = f"{text}: {', '.join(one_of)}" if one_of else text
-    return field(default=default, metadata={"help": about, "within": within, "one_of": one_of})
+    return field(default=default, metadata={"help": about, "within": within, "one_of": one_of, "live": live})
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,15 @@ class ServerSettings:
     """Raises ConfigError for a value out of range."""
 
     model: str = _setting(
-        "models:/widedeep@champion", "models:/NAME@ALIAS, models:/NAME/VERSION or the path of a .pth bundle"
+        "models:/widedeep@champion",
+        "models:/NAME@ALIAS, models:/NAME@ALIAS=95,OTHER=5 by weights, models:/NAME/VERSION or a .pth bundle's path",
+        live=True,
+    )
+    shadow: str = _setting(
+        "", "alias that is scored beside the model and never returned; empty: none", live=True
+    )
+    shadow_share: float = _setting(
+        1.0, "share of the requests that the shadow gets, too", within=(0, 1), live=True
     )
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(50051, "port to listen on; 0 takes a free one and prints it", within=(0, 65_535))
@@ -47,7 +68,9 @@ class ServerSettings:
         "in which the best items are found; auto takes bfloat16 on a GPU that has it, if it keeps the top 100",
         one_of=("auto", "float32", "bfloat16"),
     )
-    poll_seconds: float = _setting(2.0, "seconds between two looks at the alias", within=(0.01, 86_400))
+    poll_seconds: float = _setting(
+        2.0, "seconds between two looks at the alias", within=(0.01, 86_400), live=True
+    )
     cache_models: bool = _setting(True, "keep the last bundles that were downloaded")
     cache_dir: str = _setting("", "where to keep them; empty: widedeep/models in the user's cache folder")
     serve_cached_model: bool = _setting(
@@ -66,43 +89,52 @@ class ServerSettings:
         default="", repr=False, metadata={"flag": False}
     )  # flags are seen by all users
     grace: float = _setting(
-        10.0, "seconds that calls in flight have to end after SIGTERM", within=(0, 86_400)
+        10.0, "seconds that calls in flight have to end after SIGTERM", within=(0, 86_400), live=True
     )
-    max_k: int = _setting(1000, "items in a ranking", within=(1, 1000))
-    max_items: int = _setting(10_000, "ids in each list of a request", within=(1, 10**6))
-    max_history: int = _setting(10_000, "items in a request's history", within=(1, 10**6))
-    max_id_length: int = _setting(256, "characters in an id", within=(1, 10**5))
+    max_k: int = _setting(1000, "items in a ranking", within=(1, 1000), live=True)
+    max_items: int = _setting(10_000, "ids in each list of a request", within=(1, 10**6), live=True)
+    max_history: int = _setting(10_000, "items in a request's history", within=(1, 10**6), live=True)
+    max_id_length: int = _setting(256, "characters in an id", within=(1, 10**5), live=True)
     max_message_bytes: int = _setting(4 * 2**20, "size of a request", within=(1024, 2**31 - 1))
     max_concurrent_calls: int = _setting(
         1000, "calls in flight, streams included; more get RESOURCE_EXHAUSTED", within=(1, 10**6)
     )
     queued_scores: int = _setting(
-        200_000, "items that may wait to be scored; requests beyond get RESOURCE_EXHAUSTED", within=(1, 10**9)
+        200_000,
+        "items that may wait to be scored; requests beyond get RESOURCE_EXHAUSTED",
+        within=(1, 10**9),
+        live=True,
     )
     scores_at_once: int = _setting(
-        8192, "items scored in one go, of as many requests as wait", within=(1, 10**7)
+        8192, "items scored in one go, of as many requests as wait", within=(1, 10**7), live=True
     )
     queued_rankings: int = _setting(
         4096,
         "rankings that may wait, those with reasons counted as 50; requests beyond get RESOURCE_EXHAUSTED",
         within=(1, 10**6),
+        live=True,
     )
     rankings_at_once: int = _setting(
-        32, "rankings made in one go, of as many requests as wait", within=(1, 10**4)
+        32, "rankings made in one go, of as many requests as wait", within=(1, 10**4), live=True
     )
     stream_in_flight: int = _setting(
         64,
         "messages of a stream that the server holds, unanswered or unread, before it reads the next",
         within=(1, 10**5),
+        live=True,
     )
     stream_idle: float = _setting(
-        300.0, "seconds without a message after which a stream is ended", within=(0.01, 10**6)
+        300.0, "seconds without a message after which a stream is ended", within=(0.01, 10**6), live=True
     )
     stream_stall: float = _setting(
-        30.0, "seconds an answer may wait to be read before the stream is cut off", within=(0.01, 10**6)
+        30.0,
+        "seconds an answer may wait to be read before the stream is cut off",
+        within=(0.01, 10**6),
+        live=True,
     )
+    settings_file: str = _setting("", "TOML file of settings, read again on SIGHUP; empty: none")
     log_level: str = _setting(
-        "info", "least level that is logged", one_of=("debug", "info", "warning", "error")
+        "info", "least level that is logged", one_of=("debug", "info", "warning", "error"), live=True
     )
 
     def __post_init__(self) -> None:
@@ -118,6 +150,8 @@ class ServerSettings:
                 low, high = within
                 if not low <= value <= high:  # NaN fails too
                     raise ConfigError(f"{flag_of(item.name)} must be from {low:g} to {high:g}, got {value}.")
+
+        Traffic.of(self.model, self.shadow)
 
     @property
     def address(self) -> str:

@@ -8,6 +8,7 @@ SlowReaderError    RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
 DeadlineError      DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
 IdleError          DEADLINE_EXCEEDED    ErrorInfo(IDLE)
 UnavailableError   UNAVAILABLE          ErrorInfo(UNAVAILABLE)
+VersionNotServedError  FAILED_PRECONDITION  BadRequest(field), ErrorInfo(VERSION_NOT_SERVED)
 anything else      INTERNAL             RequestInfo(request_id): nothing of the error leaves the server but the
                                         id under which it is logged
 """
@@ -37,6 +38,15 @@ WIRE_FIELDS = {
     "history": "history.item_ids",
     "history_ratings": "history.ratings",
 }
+
+
+class VersionNotServedError(RequestError):
+    """A request is bound to a version that the server does not hold."""
+
+    def __init__(self, version: str, held: str) -> None:
+        """held  the versions that may be asked for"""
+        text = f"version {version[:20]} is not served here. Served now: {held}. Name one of them, or leave it out."
+        super().__init__("model_version", text)
 
 
 class UnavailableError(WideDeepError):
@@ -109,6 +119,8 @@ def _of_request(error: RequestError) -> status_pb2.Status:
     code, info = code_pb2.INVALID_ARGUMENT, _info("INVALID_QUERY")
     if isinstance(error, UnknownItemError):
         code, info = code_pb2.NOT_FOUND, _info("UNKNOWN_ITEM")
+    elif isinstance(error, VersionNotServedError):
+        code, info = code_pb2.FAILED_PRECONDITION, _info("VERSION_NOT_SERVED")
     elif isinstance(error, ColdStartError):
         code, info = code_pb2.FAILED_PRECONDITION, _info("COLD_START")
         info.metadata["cold_start_reason"] = error.reason.name

@@ -10,13 +10,21 @@ from datetime import datetime
 class ModelState(enum.StrEnum):
     LOADING = "loading"  # being fetched, checked and warmed up
     SERVING = "serving"  # new requests are answered by it
+    SHADOW = "shadow"  # scored beside what answers, and never returned
+    ABSENT = "absent"  # nothing is loaded for the alias, and the largest share answers in its place
     RETIRING = "retiring"  # another has taken over; it answers what it was given before
     REFUSED = "refused"  # it failed a check and has never answered a request
 
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """reason  why it was refused, empty otherwise;  leases  requests and open streams that hold it"""
+    """
+    version    empty for what is absent
+    reason     why it was refused or is absent, empty otherwise
+    leases     requests that hold it
+    share      of the users whom it answers, 0 to 1
+    is_shadow  it is compared with what answers
+    """
 
     name: str
     version: str
@@ -25,6 +33,8 @@ class ModelStatus:
     since: datetime
     reason: str = ""
     leases: int = 0
+    share: float = 0.0
+    is_shadow: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Stream:
         self._cut = False
         self._writing_since: float | None = None
         self._active_at = time.monotonic()
+        self._watching: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # for the writer: a reply is there, or no more will come
         self._room = asyncio.Event()  # for the reader
 
@@ -67,7 +68,8 @@ class Stream:
         assert task is not None
         self._reader = asyncio.create_task(self._read())
         self._reader.add_done_callback(lambda _: self._changed.set())
-        watch = asyncio.create_task(self._watch(task))
+        self._call = task
+        self._watching = asyncio.create_task(self._watch(task))
         try:
             await self._write()
         except asyncio.CancelledError:
@@ -75,7 +77,8 @@ class Stream:
                 raise
             task.uncancel()
         finally:
-            watch.cancel()
+            self._watching.cancel()
+            self._watching = None
             self._reader.cancel()
             for waiting in self._tasks:
                 waiting.cancel()
@@ -87,6 +90,13 @@ class Stream:
         if self._ending is None:
             self._ending = reason
             self._reader.cancel()
+
+    def apply(self, limits: StreamLimits) -> None:
+        """From now on."""
+        self._limits = limits
+        self._room.set()
+        if self._watching is not None and self._watching.cancel():  # it sleeps until the old ones are reached
+            self._watching = asyncio.create_task(self._watch(self._call))
 
     async def _read(self) -> None:
         while self._ending is None:

@@ -112,7 +112,7 @@ def test_bytes_that_are_no_message(server: Running) -> None:
 def test_a_fault_of_ours_tells_nothing_but_its_number(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running(bundle) as started, started.stub() as stub:
         broken = ServedModel(None, "secret-name", "1", "")  # type: ignore[arg-type]
-        started.server.store._current = broken
+        next(iter(started.server.store._slots.values())).current = broken
         with caplog.at_level(logging.ERROR), pytest.raises(grpc.RpcError) as caught:
             recommend(stub, user_id="1")
         replies = list(stub.RecommendStream(iter([pb.RecommendStreamRequest(request={"user_id": "1"})] * 2)))

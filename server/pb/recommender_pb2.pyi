@@ -29,6 +29,8 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_SERVING: _ClassVar[ModelState]
     MODEL_STATE_RETIRING: _ClassVar[ModelState]
     MODEL_STATE_REFUSED: _ClassVar[ModelState]
+    MODEL_STATE_SHADOW: _ClassVar[ModelState]
+    MODEL_STATE_ABSENT: _ClassVar[ModelState]
 COLD_START_REASON_UNSPECIFIED: ColdStartReason
 COLD_START_REASON_NO_USER: ColdStartReason
 COLD_START_REASON_UNKNOWN_USER: ColdStartReason
@@ -42,6 +44,8 @@ MODEL_STATE_LOADING: ModelState
 MODEL_STATE_SERVING: ModelState
 MODEL_STATE_RETIRING: ModelState
 MODEL_STATE_REFUSED: ModelState
+MODEL_STATE_SHADOW: ModelState
+MODEL_STATE_ABSENT: ModelState
 
 class History(_message.Message):
     __slots__ = ("item_ids", "ratings")
@@ -72,7 +76,7 @@ class ItemDetails(_message.Message):
     def __init__(self, titles: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., years: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user_id", "k", "exclude_seen", "exclude_item_ids", "candidate_item_ids", "genres", "year_from", "year_to", "history", "include_details", "request_id", "include_cold_items", "explain", "diversity", "fallback")
+    __slots__ = ("user_id", "k", "exclude_seen", "exclude_item_ids", "candidate_item_ids", "genres", "year_from", "year_to", "history", "include_details", "request_id", "include_cold_items", "explain", "diversity", "fallback", "model_version")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +92,7 @@ class RecommendRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     k: int
     exclude_seen: bool
@@ -103,7 +108,8 @@ class RecommendRequest(_message.Message):
     explain: int
     diversity: float
     fallback: Fallback
-    def __init__(self, user_id: _Optional[str] = ..., k: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., candidate_item_ids: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., year_from: _Optional[int] = ..., year_to: _Optional[int] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., include_cold_items: _Optional[bool] = ..., explain: _Optional[int] = ..., diversity: _Optional[float] = ..., fallback: _Optional[_Union[Fallback, str]] = ...) -> None: ...
+    model_version: str
+    def __init__(self, user_id: _Optional[str] = ..., k: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., candidate_item_ids: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., year_from: _Optional[int] = ..., year_to: _Optional[int] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., include_cold_items: _Optional[bool] = ..., explain: _Optional[int] = ..., diversity: _Optional[float] = ..., fallback: _Optional[_Union[Fallback, str]] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class Reasons(_message.Message):
     __slots__ = ("counts", "history_item_ids", "contributions", "wide_contributions", "titles")
@@ -158,20 +164,22 @@ class RecommendStreamResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., response: _Optional[_Union[RecommendResponse, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("user_id", "item_ids", "history", "include_details", "request_id", "fallback")
+    __slots__ = ("user_id", "item_ids", "history", "include_details", "request_id", "fallback", "model_version")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_DETAILS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     history: History
     include_details: bool
     request_id: str
     fallback: Fallback
-    def __init__(self, user_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., fallback: _Optional[_Union[Fallback, str]] = ...) -> None: ...
+    model_version: str
+    def __init__(self, user_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., fallback: _Optional[_Union[Fallback, str]] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
     __slots__ = ("request_id", "probabilities", "details", "cold_start", "cold_start_reason", "model")
@@ -206,7 +214,7 @@ class ScoreStreamResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., response: _Optional[_Union[ScoreResponse, _Mapping]] = ...) -> None: ...
 
 class SimilarItemsRequest(_message.Message):
-    __slots__ = ("item_ids", "k", "exclude_item_ids", "candidate_item_ids", "genres", "year_from", "year_to", "include_details", "request_id", "include_cold_items")
+    __slots__ = ("item_ids", "k", "exclude_item_ids", "candidate_item_ids", "genres", "year_from", "year_to", "include_details", "request_id", "include_cold_items", "model_version")
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -217,6 +225,7 @@ class SimilarItemsRequest(_message.Message):
     INCLUDE_DETAILS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_COLD_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     k: int
     exclude_item_ids: _containers.RepeatedScalarFieldContainer[str]
@@ -227,7 +236,8 @@ class SimilarItemsRequest(_message.Message):
     include_details: bool
     request_id: str
     include_cold_items: bool
-    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., k: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., candidate_item_ids: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., year_from: _Optional[int] = ..., year_to: _Optional[int] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., include_cold_items: _Optional[bool] = ...) -> None: ...
+    model_version: str
+    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., k: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., candidate_item_ids: _Optional[_Iterable[str]] = ..., genres: _Optional[_Iterable[str]] = ..., year_from: _Optional[int] = ..., year_to: _Optional[int] = ..., include_details: _Optional[bool] = ..., request_id: _Optional[str] = ..., include_cold_items: _Optional[bool] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class SimilarItemsResponse(_message.Message):
     __slots__ = ("request_id", "item_ids", "similarities", "details", "unknown_item_ids", "model")
@@ -250,7 +260,7 @@ class GetModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "dataset", "user_count", "item_count", "like_threshold", "created_at", "device", "metrics", "ranking", "registry")
+    __slots__ = ("model", "dataset", "user_count", "item_count", "like_threshold", "created_at", "device", "metrics", "ranking", "registry", "slots")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +278,7 @@ class GetModelResponse(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     RANKING_FIELD_NUMBER: _ClassVar[int]
     REGISTRY_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
     model: ModelVersion
     dataset: str
     user_count: int
@@ -278,7 +289,8 @@ class GetModelResponse(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     ranking: RankingMethod
     registry: RegistryStatus
-    def __init__(self, model: _Optional[_Union[ModelVersion, _Mapping]] = ..., dataset: _Optional[str] = ..., user_count: _Optional[int] = ..., item_count: _Optional[int] = ..., like_threshold: _Optional[float] = ..., created_at: _Optional[str] = ..., device: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., ranking: _Optional[_Union[RankingMethod, _Mapping]] = ..., registry: _Optional[_Union[RegistryStatus, _Mapping]] = ...) -> None: ...
+    slots: _containers.RepeatedCompositeFieldContainer[ModelStatus]
+    def __init__(self, model: _Optional[_Union[ModelVersion, _Mapping]] = ..., dataset: _Optional[str] = ..., user_count: _Optional[int] = ..., item_count: _Optional[int] = ..., like_threshold: _Optional[float] = ..., created_at: _Optional[str] = ..., device: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., ranking: _Optional[_Union[RankingMethod, _Mapping]] = ..., registry: _Optional[_Union[RegistryStatus, _Mapping]] = ..., slots: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ...) -> None: ...
 
 class RankingMethod(_message.Message):
     __slots__ = ("precision", "precision_agreement", "approximate", "recall")
@@ -317,18 +329,42 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("model", "state", "reason", "lease_count", "since")
+    __slots__ = ("model", "state", "reason", "lease_count", "since", "share", "agreement")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     LEASE_COUNT_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     model: ModelVersion
     state: ModelState
     reason: str
     lease_count: int
     since: str
-    def __init__(self, model: _Optional[_Union[ModelVersion, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., lease_count: _Optional[int] = ..., since: _Optional[str] = ...) -> None: ...
+    share: float
+    agreement: ShadowAgreement
+    def __init__(self, model: _Optional[_Union[ModelVersion, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., lease_count: _Optional[int] = ..., since: _Optional[str] = ..., share: _Optional[float] = ..., agreement: _Optional[_Union[ShadowAgreement, _Mapping]] = ...) -> None: ...
+
+class ShadowAgreement(_message.Message):
+    __slots__ = ("compared_version", "ranking_count", "mean_overlap", "same_first_share", "score_count", "mean_difference", "dropped_count", "failed_count")
+    COMPARED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RANKING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    SAME_FIRST_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAILED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    compared_version: str
+    ranking_count: int
+    mean_overlap: float
+    same_first_share: float
+    score_count: int
+    mean_difference: float
+    dropped_count: int
+    failed_count: int
+    def __init__(self, compared_version: _Optional[str] = ..., ranking_count: _Optional[int] = ..., mean_overlap: _Optional[float] = ..., same_first_share: _Optional[float] = ..., score_count: _Optional[int] = ..., mean_difference: _Optional[float] = ..., dropped_count: _Optional[int] = ..., failed_count: _Optional[int] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

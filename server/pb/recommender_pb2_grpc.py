@@ -123,7 +123,7 @@ class RecommenderServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the model versions that the server holds or has refused, the served one first.
+        """Lists the model versions that the server holds or has refused, those that are served first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
