@@ -37,6 +37,7 @@ from server.client.values import (
     Reason,
     RegistryStatus,
     Reply,
+    ShadowAgreement,
 )
 
 __all__ = [
@@ -57,5 +58,6 @@ __all__ = [
     "RegistryStatus",
     "Reply",
     "Score",
+    "ShadowAgreement",
     "Similar",
 ]

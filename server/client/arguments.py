@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add.set_defaults(command=commands.similar)
     add.add_argument("--item-ids", type=_ids, required=True, help="item ids: 318,296")
-    add.add_argument("--request-id", default="", help="comes back in the answer")
+    _add_common(add)
 
     for name, command, text in (
         ("info", commands.info, "the served model"),
@@ -132,8 +132,13 @@ def _whose() -> argparse.ArgumentParser:
         default="",
         help="what to do where the answer cannot be personal (default: popularity)",
     )
-    whose.add_argument("--request-id", default="", help="comes back in the answer")
+    _add_common(whose)
     return whose
+
+
+def _add_common(add: argparse.ArgumentParser) -> None:
+    add.add_argument("--model-version", default="", help="only this version may answer")
+    add.add_argument("--request-id", default="", help="comes back in the answer")
 
 
 def _filters() -> argparse.ArgumentParser:

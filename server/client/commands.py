@@ -8,7 +8,7 @@ import json
 
 from server.client.connection import Client
 from server.client.table import print_answer, print_columns, print_pairs, printable
-from server.client.values import Answer, ModelInfo
+from server.client.values import Answer, ModelInfo, ModelStatus
 
 
 def recommend(client: Client, given: argparse.Namespace) -> int:
@@ -27,6 +27,7 @@ def recommend(client: Client, given: argparse.Namespace) -> int:
         explain=given.explain,
         diversity=given.diversity,
         fallback=given.fallback,
+        model_version=given.model_version,
         request_id=given.request_id,
     )
     _show(answer, given, f"{len(answer.items)} items for {_whom(given)}", "score")
@@ -40,6 +41,7 @@ def score(client: Client, given: argparse.Namespace) -> int:
         history=given.history,
         ratings=given.ratings,
         fallback=given.fallback,
+        model_version=given.model_version,
         request_id=given.request_id,
     )
     _show(answer, given, f"How likely {_whom(given)} is to like them", "like")
@@ -56,6 +58,7 @@ def similar(client: Client, given: argparse.Namespace) -> int:
         year_from=given.year_from,
         year_to=given.year_to,
         include_cold_items=given.include_cold_items,
+        model_version=given.model_version,
         request_id=given.request_id,
     )
     _show(answer, given, f"{len(answer.items)} items like {', '.join(given.item_ids)}", "similarity")
@@ -90,7 +93,7 @@ def models(client: Client, given: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(status) for status in found], indent=2))
         return 0
     rows = [
-        (str(status.model), status.state.lower(), status.since, str(status.lease_count), status.reason)
+        (_named(status), _state(status), status.since, str(status.lease_count), _why(status))
         for status in found
     ]
     header = ("model", "state", "since", "in use", "why")
@@ -102,6 +105,28 @@ def health(client: Client, given: argparse.Namespace) -> int:
     status = client.health()
     print(json.dumps({"status": status}) if given.json else status)
     return 0 if status == "SERVING" else 1
+
+
+def _named(status: ModelStatus) -> str:
+    model = status.model
+    return str(model) if model.version else f"{model.name} ({model.alias})"
+
+
+def _state(status: ModelStatus) -> str:
+    return status.state.lower() + (f" {status.share:.3g}" if 0 < status.share < 1 else "")
+
+
+def _why(status: ModelStatus) -> str:
+    found = status.agreement
+    if found is None:
+        return status.reason
+    words = [
+        f"{found.mean_overlap:.4f} of {found.ranking_count} rankings as by version {found.compared_version}",
+        f"{found.same_first_share:.4f} with its first item",
+        f"{found.score_count} scores {found.mean_difference:.4f} apart",
+        f"{found.dropped_count} dropped, {found.failed_count} failed",
+    ]
+    return "; ".join(words)
 
 
 def _ranking(about: ModelInfo) -> list[tuple[str, str]]:

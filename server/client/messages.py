@@ -18,6 +18,7 @@ from server.client.values import (
     RankingMethod,
     Reason,
     RegistryStatus,
+    ShadowAgreement,
 )
 from server.pb import recommender_pb2 as pb
 
@@ -55,6 +56,7 @@ def recommend_request(query: Recommend) -> pb.RecommendRequest:
         history=_history(query),
         fallback=_fallback(query.fallback),
         include_details=query.details,
+        model_version=query.model_version,
         request_id=query.request_id,
     )
 
@@ -66,6 +68,7 @@ def score_request(query: Score) -> pb.ScoreRequest:
         history=_history(query),
         fallback=_fallback(query.fallback),
         include_details=query.details,
+        model_version=query.model_version,
         request_id=query.request_id,
     )
 
@@ -81,6 +84,7 @@ def similar_request(query: Similar) -> pb.SimilarItemsRequest:
         year_to=query.year_to,
         include_cold_items=query.include_cold_items,
         include_details=query.details,
+        model_version=query.model_version,
         request_id=query.request_id,
     )
 
@@ -150,8 +154,23 @@ def model_statuses(response: pb.ListModelsResponse) -> tuple[ModelStatus, ...]:
             reason=found.reason,
             lease_count=found.lease_count,
             since=found.since,
+            share=found.share,
+            agreement=_agreement(found.agreement) if found.HasField("agreement") else None,
         )
         for found in response.models
+    )
+
+
+def _agreement(found: pb.ShadowAgreement) -> ShadowAgreement:
+    return ShadowAgreement(
+        compared_version=found.compared_version,
+        ranking_count=found.ranking_count,
+        mean_overlap=found.mean_overlap,
+        same_first_share=found.same_first_share,
+        score_count=found.score_count,
+        mean_difference=found.mean_difference,
+        dropped_count=found.dropped_count,
+        failed_count=found.failed_count,
     )
 
 

@@ -35,6 +35,9 @@ class Recommend:
     diversity: float = 0.0  # 0 to 1: how much the variety of genres counts against the scores
     fallback: Fallback = ""  # where the answer cannot be personal: popularity (the default), or an error
     details: bool = True  # ask for titles, genres and years
+    model_version: str = (
+        ""  # only this version may answer, such as "7"; empty: the one that is meant for the user
+    )
     request_id: str = ""  # comes back in the answer
 
 
@@ -49,6 +52,7 @@ class Score:
     ratings: Sequence[float] = ()
     fallback: Fallback = ""
     details: bool = True
+    model_version: str = ""
     request_id: str = ""
 
 
@@ -66,6 +70,7 @@ class Similar:
     year_to: int | None = None
     include_cold_items: bool = False
     details: bool = True
+    model_version: str = ""
     request_id: str = ""
 
 
@@ -74,6 +79,7 @@ class ScoreOptions(TypedDict, total=False):
     ratings: Sequence[float]
     fallback: Fallback
     details: bool
+    model_version: str
     request_id: str
 
 
@@ -85,6 +91,7 @@ class SimilarOptions(TypedDict, total=False):
     year_to: int | None
     include_cold_items: bool
     details: bool
+    model_version: str
     request_id: str
 
 

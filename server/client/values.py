@@ -158,13 +158,36 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class ShadowAgreement:
+    """How far the shadow agrees with the version that answers.
+
+    mean_overlap      share of a ranking's items that are in the shadow's, too
+    same_first_share  of the rankings, those with the same first item
+    mean_difference   of the two probabilities of an item
+    dropped_count     requests that the shadow had no time for
+    failed_count      requests that it could not answer
+    """
+
+    compared_version: str
+    ranking_count: int
+    mean_overlap: float
+    same_first_share: float
+    score_count: int
+    mean_difference: float
+    dropped_count: int
+    failed_count: int
+
+
+@dataclass(frozen=True)
 class ModelStatus:
     """A version that the server holds or has refused.
 
-    state        "LOADING", "SERVING", "RETIRING" or "REFUSED"
-    reason       why it was refused; empty otherwise
+    state        "LOADING", "SERVING", "RETIRING", "REFUSED", "SHADOW" or "ABSENT"
+    reason       why it was refused or is absent; empty otherwise
     lease_count  requests and open streams that hold it
     since        when it came into this state, ISO 8601 in UTC
+    share        of the users whom it answers, 0 to 1
+    agreement    None for all but the shadow
     """
 
     model: Model
@@ -172,3 +195,5 @@ class ModelStatus:
     reason: str
     lease_count: int
     since: str
+    share: float
+    agreement: ShadowAgreement | None
