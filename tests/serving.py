@@ -92,8 +92,11 @@ class Running:
 
 
 @contextmanager
-def running(model: Path | str, load: bool = True, **settings: Any) -> Iterator[Running]:
-    """A server of `model` in a thread of its own; drained at the end, unless the test has done so."""
+def running(model: Path | str, load: bool = True, source: Any = None, **settings: Any) -> Iterator[Running]:
+    """A server of `model` in a thread of its own; drained at the end, unless the test has done so.
+
+    source  reads its settings anew
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -109,7 +112,8 @@ def running(model: Path | str, load: bool = True, **settings: Any) -> Iterator[R
                     "cache_models": "cache_dir" in settings,
                     **settings,
                 }
-            )
+            ),
+            source,
         )
         started = Running(server, loop)
         started.run(server.start())
