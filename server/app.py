@@ -10,8 +10,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from server import addresses
+from server import listening
 from server.calls import Calls
+from server.deadlines import Deadlines
+from server.entrance import OpenServices
+from server.guard import Guard
 from server.lanes import Lanes
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
@@ -20,11 +23,12 @@ from server.servicer import Recommender
 from server.settings import ServerSettings
 from server.shadow import Shadow
 from server.streams import StreamLimits
-from widedeep.errors import ConfigError, WideDeepError
+from widedeep.errors import WideDeepError
 
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
+OTHER_CALLS = 100  # in flight beside our own: health checks, reflection, and calls that are being refused
 HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 
 
@@ -32,14 +36,22 @@ class Server:
     """One listening server. To be used from one event loop."""
 
     def __init__(self, settings: ServerSettings, source: Callable[[], ServerSettings] | None = None) -> None:
-        """source  reads the settings anew; None: they stay"""
+        """
+        source  reads the settings anew; None: they stay
+        Raises  ConfigError: a tokens' file that cannot be used
+        """
         self.settings = settings
         self.store = ModelStore(settings)
         self.address = settings.address
         self.lanes = Lanes(settings)
         self.shadow = Shadow(self.store, settings, self.lanes)
         self.servicer = Recommender(self.store, settings, self.lanes, self.shadow)
-        self.calls = Calls(_stream_limits(settings))
+        self.calls = Calls(
+            _stream_limits(settings),
+            Deadlines.of(settings),
+            settings.max_concurrent_calls,
+            Guard.of(settings),
+        )
         self._source = source or (lambda: settings)
         self._changing = asyncio.Lock()
         self._health = health.aio.HealthServicer()
@@ -47,35 +59,25 @@ class Server:
     async def start(self) -> None:
         """Listen. Until a model is loaded, health says NOT_SERVING and calls get UNAVAILABLE.
 
-        Raises  ConfigError: the address cannot be had
+        Raises  ConfigError: what listening.listen raises
         """
         self._grpc = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
-                ("grpc.max_receive_message_length", self.settings.max_message_bytes),
+                *listening.options(self.settings),
             ],
-            maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
+            maximum_concurrent_rpcs=self.settings.max_concurrent_calls + OTHER_CALLS,
         )
         self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, self.servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection(
-            (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
-        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, OpenServices(self._grpc))
+        if not self.settings.tokens_file:
+            reflection.enable_server_reflection(
+                (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+            )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        try:
-            port = self._grpc.add_insecure_port(self.settings.address)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"Cannot listen on {self.settings.address}: the port is taken, or the address is not of this "
-                "machine. Choose another with --port (0 takes a free one) or --host."
-            ) from error
-        self.address = f"{self.settings.address.rpartition(':')[0]}:{port}"
+        self.address = listening.listen(self._grpc, self.settings.host, self.settings.port, self.settings)
         await self._grpc.start()
         logger.info("listening on %s", self.address)
-        if not addresses.is_loopback(self.settings.host):
-            logger.warning(
-                "%s can be reached from other machines, without encryption or tokens", self.address
-            )
 
     async def load(self) -> None:
         """Load and warm up the model, report SERVING, and follow its alias from then on.
