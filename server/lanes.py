@@ -5,6 +5,7 @@ from __future__ import annotations
 from server.batcher import Lane
 from server.served import Details, ServedModel
 from server.settings import ServerSettings
+from server.status import OverloadedError
 from widedeep.queries import Query, Ranking, ScoreQuery, Scores, Similar, SimilarQuery
 
 EXPLAINED = (
@@ -16,17 +17,33 @@ class Lanes:
     """Rankings and scores apart, so that a long ranking does not hold up a score."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        self.rankings = Lane("ranking", settings.queued_rankings, settings.rankings_at_once)
-        self.scores = Lane("scoring", settings.queued_scores, settings.scores_at_once)
+        wait = settings.max_wait
+        self.rankings = Lane("ranking", settings.queued_rankings, settings.rankings_at_once, wait)
+        self.scores = Lane("scoring", settings.queued_scores, settings.scores_at_once, wait)
+        self._of_method = {
+            "Recommend": self.rankings,
+            "SimilarItems": self.rankings,
+            "Score": self.scores,
+        }
+
+    def refusal(self, method: str) -> OverloadedError | None:
+        """Why a call of this method would be refused now, whatever it asks."""
+        lane = self._of_method.get(method)
+        return None if lane is None else lane.refusal()
 
     async def recommend(
-        self, model: ServedModel, query: Query, with_details: bool, remaining: float | None
+        self,
+        model: ServedModel,
+        query: Query,
+        with_details: bool,
+        remaining: float | None,
+        patient: bool = False,
     ) -> tuple[Ranking, Details | None]:
         """Raises  RequestError, OverloadedError, DeadlineError"""
         cost = EXPLAINED if query.explain else 1
         asked = query, with_details
         answer: tuple[Ranking, Details | None] = await self.rankings.answer(
-            model.recommend, asked, cost, remaining
+            model.recommend, asked, cost, remaining, patient
         )
         return answer
 
@@ -41,11 +58,18 @@ class Lanes:
         return answer
 
     async def score(
-        self, model: ServedModel, query: ScoreQuery, with_details: bool, remaining: float | None
+        self,
+        model: ServedModel,
+        query: ScoreQuery,
+        with_details: bool,
+        remaining: float | None,
+        patient: bool = False,
     ) -> tuple[Scores, Details | None]:
         """Raises  RequestError, OverloadedError, DeadlineError"""
         asked, cost = (query, with_details), len(query.item_ids)
-        answer: tuple[Scores, Details | None] = await self.scores.answer(model.score, asked, cost, remaining)
+        answer: tuple[Scores, Details | None] = await self.scores.answer(
+            model.score, asked, cost, remaining, patient
+        )
         return answer
 
     def close(self) -> None:

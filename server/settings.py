@@ -76,6 +76,11 @@ class ServerSettings:
     max_concurrent_calls: int = _setting(
         1000, "calls in flight, streams included; more get RESOURCE_EXHAUSTED", within=(1, 10**6)
     )
+    max_wait: float = _setting(
+        0.5,
+        "seconds of work that may wait; calls beyond get RESOURCE_EXHAUSTED, streams are held back",
+        within=(0.001, 3600),
+    )
     queued_scores: int = _setting(
         200_000, "items that may wait to be scored; requests beyond get RESOURCE_EXHAUSTED", within=(1, 10**9)
     )

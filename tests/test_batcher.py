@@ -31,9 +31,9 @@ class Doubler:
         return [InvalidQueryError("n", "is negative") if number < 0 else 2 * number for number in numbers]
 
 
-def in_lane(body: Callable[[Lane, Doubler], Coroutine[Any, Any, None]], **limits: int) -> None:
+def in_lane(body: Callable[[Lane, Doubler], Coroutine[Any, Any, None]], **limits: float) -> None:
     async def life() -> None:
-        lane = Lane("test", **{"most_queued": 100, "most_at_once": 10, **limits})
+        lane = Lane("test", **{"most_queued": 100, "most_at_once": 10, "max_wait": 60.0, **limits})
         try:
             async with asyncio.timeout(30):
                 await body(lane, Doubler())
