@@ -22,6 +22,10 @@ from widedeep.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
+# Even to refuse a call costs the event loop half of what a score does. What comes faster than it takes calls in is
+# held back by clients, who keep to the limit of each connection, and beyond PENDING turned away by gRPC's own threads.
+STREAMS = 100  # calls in flight on one connection
+PENDING = 500  # calls that the event loop has not taken in; from there on chance decides, and at twice as many all go
 HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 
 
@@ -49,10 +53,9 @@ class Server:
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
                 ("grpc.max_receive_message_length", self.settings.max_message_bytes),
-                *[
-                    (k, int(v))
-                    for k, v in (pair.split("=") for pair in __import__("os").environ.get("XOPT", "").split())
-                ],
+                ("grpc.max_concurrent_streams", STREAMS),
+                ("grpc.server.max_pending_requests", PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
             ],
             maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
         )

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Compute = Callable[[list[Any]], list[Any]]  # queries to answers, one each; an answer may be an exception
 TURNS = 8  # of the event loop without a new query, after which there is none at hand
 SMOOTHING = 0.2  # the latest batch's share of the expected cost of an item
-LONGEST_RETRY = 30.0  # seconds that a refused call is told to stay away at most
+LONGEST_RETRY = 20.0  # seconds that a refused call is told to stay away, at most and on average
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class Lane:
         self.counts.overloaded += 1
         self._refused += 1
         return OverloadedError(
-            f"{ahead:.2f} s of work wait in the {self.name} lane, and it takes {self._max_wait:g} s. Try again later.",
+            f"More than {self._max_wait:g} s of work wait in the {self.name} lane. Try again later.",
             self._retry_after(),
         )
 
@@ -153,7 +153,7 @@ class Lane:
     def _retry_after(self) -> float:
         """Seconds: the longer, the more are refused, and for each another, so that they do not come back together."""
         ahead = self._seconds_ahead(time.monotonic())
-        return min(ahead * (1 + self._pressure) * random.uniform(0.5, 1.5), LONGEST_RETRY)
+        return min(ahead * (1 + self._pressure), LONGEST_RETRY) * random.uniform(0.5, 1.5)
 
     def _let_in(self, done: int) -> None:
         """Patient work, as far as there is room: in the half of the time that calls leave it, and besides as much as

@@ -15,7 +15,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2
-from grpc_status import rpc_status
 
 from server import status
 from server.status import OverloadedError
@@ -151,9 +150,11 @@ class Calls:
                 call.code = code_pb2.OK
                 return response
             except Exception as error:
-                found = status.of(error)
-                call.code = found.code
-                return await context.abort_with_status(rpc_status.to_status(found))
+                call.code, ending = status.ending(error)
+                try:
+                    return await context.abort_with_status(ending)
+                except grpc.aio.InternalError:  # the client has given the call up, and takes no status
+                    raise asyncio.CancelledError from None
             finally:
                 self._end(call, request, response)
 
@@ -177,11 +178,12 @@ class Calls:
                 await stream.run()
                 call.code = code_pb2.OK
             except Exception as error:
-                found = status.of(error)
-                call.code = found.code
+                call.code, ending = status.ending(error)
                 try:
                     async with asyncio.timeout(self._limits.stall):
-                        await context.abort_with_status(rpc_status.to_status(found))
+                        await context.abort_with_status(ending)
+                except grpc.aio.InternalError:
+                    raise asyncio.CancelledError from None
                 except TimeoutError:  # who does not read answers does not take a status either
                     logger.info("a stream whose client does not read was cut off: %s", error)
                     raise asyncio.CancelledError from None
