@@ -51,6 +51,7 @@ class Server:
             Deadlines.of(settings),
             settings.max_concurrent_calls,
             Guard.of(settings),
+            overload=self.lanes.refusal,
         )
         self._source = source or (lambda: settings)
         self._changing = asyncio.Lock()

@@ -3,12 +3,16 @@
 No time is waited for queries to be gathered: those that come while a lane is busy are its next batch. gRPC hands
 over one call in a turn of the event loop, so a lane lets the loop turn while more of what has come is handed over:
 a few microseconds where nothing is. Each lane has a thread, so a long ranking does not hold up a score.
+
+A lane takes no more than it expects to compute in time. A call beyond that is refused; a message of a stream is held
+back instead, and with it the stream, until there is room.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +27,7 @@ logger = logging.getLogger(__name__)
 Compute = Callable[[list[Any]], list[Any]]  # queries to answers, one each; an answer may be an exception
 TURNS = 8  # of the event loop without a new query, after which there is none at hand
 SMOOTHING = 0.2  # the latest batch's share of the expected cost of an item
+LONGEST_RETRY = 20.0  # seconds that a refused call is told to stay away, at most and on average
 
 
 @dataclass(slots=True)
@@ -48,7 +53,7 @@ class LaneCounts:
     batches: int = 0
     queries: int = 0
     items: int = 0
-    overloaded: int = 0  # refused, because the queue was full
+    overloaded: int = 0  # refused, because more waited than may
     hopeless: int = 0  # refused, because the deadline could not be met
     dropped: int = 0  # cancelled or expired before their turn, and never computed
     busy_seconds: float = 0.0
@@ -58,40 +63,58 @@ class Lane:
     """A bounded queue and the thread that empties it. Everything but the computing is on the event loop."""
 
     def __init__(
-        self, name: str, most_queued: int, most_at_once: int, initializer: Callable[[], None] | None = None
+        self,
+        name: str,
+        most_queued: int,
+        most_at_once: int,
+        max_wait: float,
+        initializer: Callable[[], None] | None = None,
     ) -> None:
         """
         most_queued   items that may wait; a query beyond them is refused, unless nothing waits
         most_at_once  items in a batch; one query alone may have more
+        max_wait      seconds of work before a new query; beyond them it is refused or, if it is patient, held back
         initializer   is called by the thread, once
         """
         self.name = name
         self.counts = LaneCounts()
         self.executor = ThreadPoolExecutor(1, name, initializer)
-        self.queued = 0  # items
+        self.queued = 0  # items, those held back included
         self.most_queued = most_queued
         self.most_at_once = most_at_once
+        self.max_wait = max_wait
         self._waiting: deque[Work] = deque()
+        self._held: deque[Work] = deque()  # patient, and not yet let in
+        self._held_cost = 0  # items
+        self._refused = 0  # calls since the last batch was done
+        self._pressure = 0.0  # refused calls for each that is answered, of late
+        self._done = 0  # items of the last batch, until others are let in
         self._busy_until: float | None = None  # when the batch at work should be done; None when idle
         self._seconds_per_item = 0.0
 
-    async def answer(self, compute: Compute, query: Any, cost: int, remaining: float | None) -> Any:
+    async def answer(
+        self, compute: Compute, query: Any, cost: int, remaining: float | None, patient: bool = False
+    ) -> Any:
         """The answer of `compute` to one query, computed together with others. Cancelled, it is never computed.
 
         compute    takes queries, on the lane's thread
         cost       in items, at least 1
         remaining  seconds until nobody wants the answer any more; None: no end
+        patient    held back where it would be refused for the time that it would wait
         Raises     OverloadedError, DeadlineError; what `compute` gave in place of an answer
         """
-        now = time.monotonic()
-        ahead = self._seconds_ahead(now)
+        if not patient and (refusal := self.refusal()):
+            raise refusal
         if self.queued and self.queued + cost > self.most_queued:
             self.counts.overloaded += 1
+            self._refused += 1
             raise OverloadedError(
                 f"{self.queued} items wait in the {self.name} lane, and it takes {self.most_queued}. "
                 "Try again later, or ask for less at a time.",
-                retry_after=ahead,
+                self._retry_after(),
             )
+        now = time.monotonic()
+        ahead = self._seconds_ahead(now)
         if remaining is not None and remaining < ahead:
             self.counts.hopeless += 1
             raise DeadlineError(
@@ -100,11 +123,30 @@ class Lane:
             )
         deadline = float("inf") if remaining is None else now + remaining
         work = Work(compute, query, cost, deadline, asyncio.get_running_loop().create_future())
-        self._waiting.append(work)
         self.queued += cost
+        if patient and (self._held or ahead > self.max_wait / 2):
+            self._held.append(work)
+            self._held_cost += cost
+        else:
+            self._waiting.append(work)
         if self._busy_until is None:
             self._gather()
         return await work.answer
+
+    def refusal(self) -> OverloadedError | None:
+        """Why an impatient query would be refused now, whatever it asks; it counts as refused.
+
+        To be asked before anything is done for a query: what a refusal costs is taken from those that are answered.
+        """
+        ahead = self._seconds_ahead(time.monotonic())
+        if ahead <= self.max_wait:
+            return None
+        self.counts.overloaded += 1
+        self._refused += 1
+        return OverloadedError(
+            f"More than {self.max_wait:g} s of work wait in the {self.name} lane. Try again later.",
+            self._retry_after(),
+        )
 
     def close(self) -> None:
         """Compute nothing more."""
@@ -114,7 +156,22 @@ class Lane:
         """Of work that comes before a new query."""
         if self._busy_until is None:
             return 0.0
-        return max(0.0, self._busy_until - now) + self.queued * self._seconds_per_item
+        return max(0.0, self._busy_until - now) + (self.queued - self._held_cost) * self._seconds_per_item
+
+    def _retry_after(self) -> float:
+        """Seconds: the longer, the more are refused, and for each another, so that they do not come back together."""
+        ahead = self._seconds_ahead(time.monotonic())
+        return min(ahead * (1 + self._pressure), LONGEST_RETRY) * random.uniform(0.5, 1.5)
+
+    def _let_in(self, done: int) -> None:
+        """Patient work, as far as there is room: in the half of the time that calls leave it, and besides as much as
+        half of what was just `done`, so that neither keeps the other out."""
+        half, let_in = self.max_wait / 2, 0
+        while self._held and (2 * let_in < done or self._seconds_ahead(time.monotonic()) <= half):
+            work = self._held.popleft()
+            self._held_cost -= work.cost
+            let_in += work.cost
+            self._waiting.append(work)
 
     def _gather(self, turns: int = 0, queued: int = -1) -> None:
         """Start once the loop has turned TURNS times without a new query."""
@@ -127,7 +184,10 @@ class Lane:
 
     def _start(self) -> None:
         """Take what waits, as far as it goes together, to the thread."""
-        batch = self._next_batch()
+        self._let_in(self._done)
+        self._done = 0
+        while not (batch := self._next_batch()) and self._held:
+            self._let_in(0)
         if not batch:
             self._busy_until = None
             return
@@ -178,6 +238,8 @@ class Lane:
         counts.queries += len(batch)
         counts.items += cost
         counts.busy_seconds += seconds
+        self._pressure += SMOOTHING * (self._refused / len(batch) - self._pressure)
+        self._refused, self._done = 0, cost
         self._gather()
         for work, answer in zip(batch, answers, strict=True):
             if work.answer.done():

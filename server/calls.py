@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2
-from grpc_status import rpc_status
 
 from server import status
+from server.call import Call, Gate, Watcher
 from server.deadlines import Deadlines
-from server.entrance import Entrance, Metadata
+from server.entrance import Entrance
 from server.status import DeadlineError, OverloadedError, UnavailableError
 from server.streams import DRAINING, Stream, StreamLimits
 from widedeep.errors import InvalidQueryError
@@ -27,49 +25,6 @@ from widedeep.errors import InvalidQueryError
 logger = logging.getLogger(__name__)
 
 CROWDED = 1.0  # seconds to wait where too many calls are in flight: nobody knows how long these take
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """One call, from its first moment to its last.
-
-    service    such as widedeep.v1.Recommender
-    started    on the clock of time.monotonic
-    caller     whose token it came with; empty where none is asked for
-    code       how it ended; CANCELLED until it has
-    admission  the gate's own note of it
-    """
-
-    service: str
-    method: str
-    is_stream: bool
-    context: grpc.aio.ServicerContext
-    started: float = field(default_factory=time.monotonic)
-    caller: str = ""
-    code: int = code_pb2.CANCELLED
-    admission: Any = None
-
-
-class Gate(Protocol):
-    """Who may call."""
-
-    def knows(self, metadata: Metadata) -> bool:
-        """Whether it is worth to read the message of a call; `admit` has the last word."""
-
-    def admit(self, call: Call) -> None:
-        """Set `call.caller`.  Raises  one of status.OF_THE_SERVER: it may not"""
-
-    def admit_message(self, call: Call) -> None:
-        """One more message of an open stream.  Raises  likewise; the stream lives on"""
-
-
-class Watcher(Protocol):
-    """Who is told of calls. Called on the event loop, for every call: quick, and never raising."""
-
-    def began(self, call: Call) -> None: ...
-
-    def ended(self, call: Call, request: Message | None, response: Message | None) -> None:
-        """request, response  None for streams, and where there is none"""
 
 
 class Calls:
@@ -82,8 +37,12 @@ class Calls:
         most: int,
         gate: Gate | None = None,
         watchers: Sequence[Watcher] = (),
+        overload: Callable[[str], OverloadedError | None] = lambda _: None,
     ) -> None:
-        """most  calls in flight"""
+        """
+        most      calls in flight
+        overload  why a call of this method would be refused now, whatever it asks
+        """
         self.active = 0
         self.streams: set[Stream] = set()
         self._limits = limits
@@ -91,6 +50,7 @@ class Calls:
         self._most = most
         self._gate = gate
         self._watchers = watchers
+        self._overload = overload
         self._draining = False
         self._ended = asyncio.Event()
 
@@ -102,17 +62,18 @@ class Calls:
         handlers = {}
         for method in service.methods:
             request = GetMessageClass(method.input_type)
-            kind, guard = (
-                (grpc.stream_stream_rpc_method_handler, self._guard_stream)
-                if method.client_streaming
-                else (grpc.unary_unary_rpc_method_handler, self._guard_unary)
-            )
-            response = GetMessageClass(method.output_type)
-            handlers[method.name] = kind(
-                guard(service.full_name, method.name, getattr(servicer, method.name), response),
-                request_deserializer=_parser(request, request if method.client_streaming else type(None)),
-                response_serializer=response.SerializeToString,
-            )
+            response, answer = GetMessageClass(method.output_type), getattr(servicer, method.name)
+            if method.client_streaming:
+                handlers[method.name] = grpc.stream_stream_rpc_method_handler(
+                    self._guard_stream(service.full_name, method.name, answer, response),
+                    request_deserializer=_parser(request, request),
+                    response_serializer=response.SerializeToString,
+                )
+            else:
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                    self._guard_unary(service.full_name, method.name, answer, _parser(request, type(None))),
+                    response_serializer=response.SerializeToString,
+                )
         methods = grpc.method_handlers_generic_handler(service.full_name, handlers)
         if self._gate is None:
             return methods
@@ -170,32 +131,38 @@ class Calls:
                 self._admit(call)
                 raise UnavailableError("This token has become known this moment. Try again.")
             except Exception as error:
-                found = status.of(error)
-                call.code = found.code
-                await context.abort_with_status(rpc_status.to_status(found))
+                call.code, ending = status.ending(error)
+                await _abort(context, ending)
             finally:
                 self._end(call)
 
         return handle
 
     def _guard_unary(
-        self, service: str, name: str, method: Callable[..., Any], _: type[Message]
+        self,
+        service: str,
+        name: str,
+        method: Callable[..., Any],
+        parse: Callable[[bytes], Message | None],
     ) -> Callable[..., Any]:
-        async def handle(request: Message | None, context: grpc.aio.ServicerContext) -> Message:
+        async def handle(raw: bytes, context: grpc.aio.ServicerContext) -> Message:
             call = Call(service, name, False, context)
+            request: Message | None = None
             response: Message | None = None
             self._begin(call)
             try:
                 self._admit(call)
+                if refusal := self._overload(name):  # before it costs more than it must
+                    raise refusal
+                request = parse(raw)
                 if request is None:
                     raise InvalidQueryError("request", "the bytes are not a message of this method's type.")
                 response = await self._in_time(method(request, context), context.time_remaining())
                 call.code = code_pb2.OK
                 return response
             except Exception as error:
-                found = status.of(error)
-                call.code = found.code
-                return await context.abort_with_status(rpc_status.to_status(found))
+                call.code, ending = status.ending(error)
+                await _abort(context, ending)
             finally:
                 self._end(call, request, response)
 
@@ -236,11 +203,10 @@ class Calls:
                 await stream.run()
                 call.code = code_pb2.OK
             except Exception as error:
-                found = status.of(error)
-                call.code = found.code
+                call.code, ending = status.ending(error)
                 try:
                     async with asyncio.timeout(self._limits.stall):
-                        await context.abort_with_status(rpc_status.to_status(found))
+                        await _abort(context, ending)
                 except TimeoutError:  # who does not read answers does not take a status either
                     logger.info("a stream whose client does not read was cut off: %s", error)
                     raise asyncio.CancelledError from None
@@ -266,6 +232,14 @@ class Calls:
             return await method(message)
 
         return answer
+
+
+async def _abort(context: grpc.aio.ServicerContext, ending: grpc.Status) -> NoReturn:
+    try:
+        await context.abort_with_status(ending)
+    except grpc.aio.InternalError:  # the client has given the call up, and takes no status
+        raise asyncio.CancelledError from None
+    raise AssertionError("abort_with_status raises")
 
 
 def _parser(

@@ -11,7 +11,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from server.calls import Call
+from server.call import Call
 from server.entrance import Metadata
 from server.rates import Rates
 from server.settings import ServerSettings

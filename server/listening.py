@@ -18,6 +18,9 @@ IDLE = 1800.0  # seconds without a call after which a connection is closed
 AGE_GRACE = 600.0  # seconds that calls, and streams above all, have on a connection that is too old
 PING_AFTER = 60.0  # seconds of silence after which a client is asked whether it is still there
 PING_ANSWER = 20.0  # seconds that it has to answer
+# Even to refuse a call costs the event loop half of what a score does. What comes faster than it takes calls in is held
+# back by clients, who keep to --max-streams of each connection, and beyond PENDING turned away by gRPC's own threads.
+PENDING = 500  # calls that the event loop has not taken in; from there on chance decides, and at twice as many all go
 CLIENT_PINGS = 20.0  # seconds between two pings of a client; who pings more often is cut off
 
 
@@ -27,6 +30,8 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.server.max_pending_requests", PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
         ("grpc.server_handshake_timeout_ms", _ms(HANDSHAKE)),
         ("grpc.max_connection_idle_ms", _ms(IDLE)),
         ("grpc.keepalive_time_ms", _ms(PING_AFTER)),

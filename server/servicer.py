@@ -37,7 +37,7 @@ class Recommender:
     async def RecommendStream(self, message: pb.RecommendStreamRequest) -> pb.RecommendStreamResponse:
         reply = pb.RecommendStreamResponse(request_id=message.request.request_id)
         with status.reported(reply.status):
-            await self._recommend(_enclosed(message), reply.response)
+            await self._recommend(_enclosed(message), reply.response, patient=True)
         return reply
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
@@ -48,7 +48,7 @@ class Recommender:
     async def ScoreStream(self, message: pb.ScoreStreamRequest) -> pb.ScoreStreamResponse:
         reply = pb.ScoreStreamResponse(request_id=message.request.request_id)
         with status.reported(reply.status):
-            await self._score(_enclosed(message), reply.response)
+            await self._score(_enclosed(message), reply.response, patient=True)
         return reply
 
     async def SimilarItems(
@@ -66,21 +66,29 @@ class Recommender:
         return describe.to_models_response(self.store.status(), self.shadow.agreement)
 
     async def _recommend(
-        self, request: pb.RecommendRequest, response: pb.RecommendResponse, remaining: float | None = None
+        self,
+        request: pb.RecommendRequest,
+        response: pb.RecommendResponse,
+        remaining: float | None = None,
+        patient: bool = False,
     ) -> None:
         query = convert.to_query(request, self.settings)
         with self.store.lease(request.user_id, request.request_id, request.model_version) as model:
-            answer = await self.lanes.recommend(model, query, request.include_details, remaining)
+            answer = await self.lanes.recommend(model, query, request.include_details, remaining, patient)
             convert.fill_recommendation(response, request, *answer, model)
             if not request.model_version:
                 self.shadow.recommend(model, query, answer[0])
 
     async def _score(
-        self, request: pb.ScoreRequest, response: pb.ScoreResponse, remaining: float | None = None
+        self,
+        request: pb.ScoreRequest,
+        response: pb.ScoreResponse,
+        remaining: float | None = None,
+        patient: bool = False,
     ) -> None:
         query = convert.to_score_query(request, self.settings)
         with self.store.lease(request.user_id, request.request_id, request.model_version) as model:
-            answer = await self.lanes.score(model, query, request.include_details, remaining)
+            answer = await self.lanes.score(model, query, request.include_details, remaining, patient)
             convert.fill_scores(response, request, *answer, model)
             if not request.model_version:
                 self.shadow.score(model, query, answer[0])

@@ -71,7 +71,7 @@ class ServerSettings:
     )
     max_connections: int = _setting(1000, "open connections; more are hung up on", within=(1, 10**6))
     max_streams: int = _setting(
-        256, "calls in flight on one connection; the client holds back more", within=(1, 10**6)
+        100, "calls in flight on one connection; the client holds back more", within=(1, 10**6)
     )
     max_connection_age: float = _setting(
         0.0, "seconds after which a client has to connect anew, to be balanced; 0: never", within=(0, 10**6)
@@ -126,6 +126,12 @@ class ServerSettings:
     max_message_bytes: int = _setting(4 * 2**20, "size of a request", within=(1024, 2**31 - 1))
     max_concurrent_calls: int = _setting(
         1000, "calls in flight, streams included; more get RESOURCE_EXHAUSTED", within=(1, 10**6)
+    )
+    max_wait: float = _setting(
+        0.5,
+        "seconds of work that may wait; calls beyond get RESOURCE_EXHAUSTED, streams are held back",
+        within=(0.001, 3600),
+        live=True,
     )
     queued_scores: int = _setting(
         200_000,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class Shadow:
         """lanes  those of the users"""
         self.agreement = Agreement()
         self.share = settings.shadow_share
-        self.lane = Lane("shadow", QUEUED, AT_ONCE, initializer=yield_to_others)
+        self.lane = Lane("shadow", QUEUED, AT_ONCE, math.inf, yield_to_others)
         self._store = store
         self._lanes = lanes
         self._tasks: set[asyncio.Task[None]] = set()

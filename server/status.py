@@ -20,14 +20,18 @@ anything else      INTERNAL             RequestInfo(request_id): nothing of the 
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import grpc
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 from widedeep.errors import ColdStartError, RequestError, UnknownItemError, WideDeepError
 
@@ -65,6 +69,10 @@ class OverloadedError(WideDeepError):
         super().__init__(message)
         self.retry_after = retry_after
 
+    @property
+    def retry_steps(self) -> int:
+        return math.ceil(self.retry_after / RETRY_STEP)
+
 
 class RateLimitError(OverloadedError):
     """One caller sends more than it may. `retry_after`: seconds until it may send again."""
@@ -98,6 +106,10 @@ class SlowReaderError(WideDeepError):
     """The client does not read its answers."""
 
 
+RETRY_STEP = (
+    0.02  # seconds: delays are given in whole steps, so that a refusal's bytes are mostly made already
+)
+
 OF_THE_SERVER: dict[type[Exception], tuple[int, str]] = {
     UnavailableError: (code_pb2.UNAVAILABLE, "UNAVAILABLE"),
     TokenMissingError: (code_pb2.UNAUTHENTICATED, "TOKEN_MISSING"),
@@ -116,12 +128,11 @@ def of(error: Exception) -> status_pb2.Status:
     """The status of an error, with its details."""
     if isinstance(error, RequestError):
         return _of_request(error)
+    if isinstance(error, OverloadedError):
+        return _overloaded(str(error), error.retry_steps)
     if type(error) in OF_THE_SERVER:
         code, reason = OF_THE_SERVER[type(error)]
-        details: list[Message] = [_info(reason)]
-        if isinstance(error, OverloadedError):
-            details.append(_retry_info(error.retry_after))
-        return _status(code, _shortened(str(error)), *details)
+        return _status(code, _shortened(str(error)), _info(reason))
     incident = uuid.uuid4().hex
     logger.error("internal error %s", incident, exc_info=error)
     return _status(
@@ -130,6 +141,14 @@ def of(error: Exception) -> status_pb2.Status:
         error_details_pb2.RequestInfo(request_id=incident),
         _info("INTERNAL"),
     )
+
+
+def ending(error: Exception) -> tuple[int, grpc.Status]:
+    """The code, and what a call is ended with."""
+    if isinstance(error, OverloadedError):
+        return code_pb2.RESOURCE_EXHAUSTED, _overloaded_ending(str(error), error.retry_steps)
+    found = of(error)
+    return found.code, rpc_status.to_status(found)
 
 
 @contextmanager
@@ -167,6 +186,18 @@ def _status(code: int, text: str, *details: Message) -> status_pb2.Status:
     for detail in details:
         status.details.add().Pack(detail)
     return status
+
+
+@functools.lru_cache(1024)
+def _overloaded(text: str, retry_steps: int) -> status_pb2.Status:
+    """Kept, as a server has no time for it when it is overloaded."""
+    code, reason = OF_THE_SERVER[OverloadedError]
+    return _status(code, _shortened(text), _info(reason), _retry_info(retry_steps * RETRY_STEP))
+
+
+@functools.lru_cache(1024)
+def _overloaded_ending(text: str, retry_steps: int) -> grpc.Status:
+    return rpc_status.to_status(_overloaded(text, retry_steps))
 
 
 def _info(reason: str) -> error_details_pb2.ErrorInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -31,9 +32,9 @@ class Doubler:
         return [InvalidQueryError("n", "is negative") if number < 0 else 2 * number for number in numbers]
 
 
-def in_lane(body: Callable[[Lane, Doubler], Coroutine[Any, Any, None]], **limits: int) -> None:
+def in_lane(body: Callable[[Lane, Doubler], Coroutine[Any, Any, None]], **limits: float) -> None:
     async def life() -> None:
-        lane = Lane("test", **{"most_queued": 100, "most_at_once": 10, **limits})
+        lane = Lane("test", **{"most_queued": 100, "most_at_once": 10, "max_wait": 60.0, **limits})
         try:
             async with asyncio.timeout(30):
                 await body(lane, Doubler())
@@ -179,3 +180,80 @@ def test_an_idle_lane_refuses_nothing() -> None:
         assert await lane.answer(double, 2, 1, 0.001) == 4
 
     in_lane(body)
+
+
+async def measured(lane: Lane, double: Doubler) -> float:
+    """Seconds that an item takes, as the lane has seen it."""
+    double.free.clear()
+    asyncio.get_running_loop().call_later(0.02, double.free.set)
+    await lane.answer(double, 0, 1, None)
+    double.batches.clear()
+    return lane.counts.busy_seconds
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_calls_wait_for_no_more_work_than_may(seed: int) -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        draw, max_wait = np.random.default_rng(seed), 0.4
+        item = await measured(lane, double)
+        first = await held(lane, double)
+        taken: list[asyncio.Task[Any]] = []
+        before = 0
+        while lane.refusal() is None:
+            before = lane.queued
+            taken += await queue(lane, double, 3, cost=int(draw.integers(1, 8)))
+        assert before * item <= max_wait, "nothing was let in behind more than may wait"
+        assert (lane.queued + 1) * item > max_wait, "nothing was refused that may wait"
+        with pytest.raises(OverloadedError, match=r"More than 0\.4 s of work wait in the test lane"):
+            await lane.answer(double, 1, 1, None)
+        double.free.set()
+        assert await asyncio.gather(first, *taken) == [2, *[6] * len(taken)]
+        assert lane.refusal() is None
+        assert lane.queued == 0
+
+    in_lane(body, most_queued=10_000, max_wait=0.4)
+
+
+def test_patient_work_is_held_back_and_neither_kind_keeps_the_other_out() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        item = await measured(lane, double)
+        first = await held(lane, double)
+        many = round(1.5 / item)
+        patient = [asyncio.create_task(lane.answer(double, 3, 1, None, patient=True)) for _ in range(many)]
+        await asyncio.sleep(0)
+        assert lane.counts.overloaded == 0, "none was refused, of three times what calls may wait for"
+        (call,) = await queue(lane, double, -1)
+        gone = patient.pop()
+        gone.cancel()
+        double.free.set()
+        with pytest.raises(InvalidQueryError):
+            await call
+        assert await asyncio.gather(first, *patient) == [2, *[6] * (many - 1)]
+        (place,) = (number for number, batch in enumerate(double.batches) if -1 in batch)
+        assert 0 < place < len(double.batches) / 2, "the call waited for a part of the patient work"
+        assert lane.queued == 0
+        assert lane.counts.dropped == 1
+
+    in_lane(body, most_queued=10_000, most_at_once=4, max_wait=0.5)
+
+
+def test_the_more_are_refused_the_longer_they_are_to_stay_away() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        async def told(refusals: int) -> float:
+            """Seconds to stay away, on average, for each that has to be waited."""
+            first = await held(lane, double)
+            waiting = await queue(lane, double, 2, cost=3)
+            ahead = lane._seconds_ahead(time.monotonic())
+            found = [lane.refusal() for _ in range(refusals)]
+            delays = [refusal.retry_after for refusal in found if refusal]
+            assert len(set(delays)) > refusals / 2, "they are not told to come back together"
+            double.free.set()
+            await asyncio.gather(first, *waiting)
+            double.batches.clear()
+            return float(np.mean(delays)) / ahead
+
+        await measured(lane, double)
+        assert 0.5 < await told(100) < 1.3
+        assert await told(100) > 5
+
+    in_lane(body, max_wait=0.03)

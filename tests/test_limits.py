@@ -18,7 +18,7 @@ from grpc_status import rpc_status
 from serving import Feed, Running, eventually, recommend, running
 
 from server import listening, tokens
-from server.calls import Call
+from server.call import Call
 from server.entrance import OpenServices
 from server.pb import recommender_pb2 as pb
 from server.pb import recommender_pb2_grpc as pb_grpc
