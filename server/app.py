@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from server import addresses
+from server import listening
 from server.calls import Calls
 from server.lanes import Lanes
 from server.model_store import ModelStore
@@ -17,7 +17,6 @@ from server.pb import recommender_pb2 as pb
 from server.servicer import Recommender
 from server.settings import ServerSettings
 from server.streams import StreamLimits
-from widedeep.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +41,12 @@ class Server:
     async def start(self) -> None:
         """Listen. Until a model is loaded, health says NOT_SERVING and calls get UNAVAILABLE.
 
-        Raises  ConfigError: the address cannot be had
+        Raises  ConfigError: what listening.listen raises
         """
         self._grpc = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
-                ("grpc.max_receive_message_length", self.settings.max_message_bytes),
+                *listening.options(self.settings),
             ],
             maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
         )
@@ -58,20 +57,9 @@ class Server:
             (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
         )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        try:
-            port = self._grpc.add_insecure_port(self.settings.address)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"Cannot listen on {self.settings.address}: the port is taken, or the address is not of this "
-                "machine. Choose another with --port (0 takes a free one) or --host."
-            ) from error
-        self.address = f"{self.settings.address.rpartition(':')[0]}:{port}"
+        self.address = listening.listen(self._grpc, self.settings.host, self.settings.port, self.settings)
         await self._grpc.start()
         logger.info("listening on %s", self.address)
-        if not addresses.is_loopback(self.settings.host):
-            logger.warning(
-                "%s can be reached from other machines, without encryption or tokens", self.address
-            )
 
     async def load(self) -> None:
         """Load and warm up the model, report SERVING, and follow its alias from then on.

@@ -33,6 +33,34 @@ class ServerSettings:
     )
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(50051, "port to listen on; 0 takes a free one and prints it", within=(0, 65_535))
+    tls_cert: str = _setting("", "PEM file of the certificate, with its chain; empty: no TLS")
+    tls_key: str = _setting("", "PEM file of the certificate's key")
+    tls_client_ca: str = _setting(
+        "", "PEM file of the CAs that clients' certificates must come from; empty: none are asked for"
+    )
+    insecure: bool = _setting(False, "listen beyond this machine without TLS, where a proxy encrypts")
+    tokens_file: str = _setting("", "file of `python -m server.tokens`; empty: nobody is asked for a token")
+    rate_limit: float = _setting(
+        0.0,
+        "calls and messages a second of one caller, unless its token says more; 0: no limit",
+        within=(0, 10**6),
+    )
+    rate_burst: int = _setting(
+        0, "calls and messages that may come at once; 0: a second's worth", within=(0, 10**6)
+    )
+    max_connections: int = _setting(1000, "open connections; more are hung up on", within=(1, 10**6))
+    max_streams: int = _setting(
+        256, "calls in flight on one connection; the client holds back more", within=(1, 10**6)
+    )
+    max_connection_age: float = _setting(
+        0.0, "seconds after which a client has to connect anew, to be balanced; 0: never", within=(0, 10**6)
+    )
+    default_deadline: float = _setting(
+        30.0, "seconds for calls and messages that say no deadline", within=(0.001, 86_400)
+    )
+    max_deadline: float = _setting(
+        300.0, "seconds for calls that say a longer one; streams as a whole have none", within=(0.001, 86_400)
+    )
     device: str = _setting("auto", "auto, cpu, cuda or mps; auto takes cuda, else mps, else cpu")
     tracking_uri: str = _setting(
         "", f"MLflow's store, for models:/ URIs; empty: MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING_URI}"
@@ -110,6 +138,12 @@ class ServerSettings:
             raise ConfigError("model is empty. Give --model models:/NAME@ALIAS or the path of a .pth bundle.")
         if not self.host:
             raise ConfigError("host is empty. Give --host 127.0.0.1, or --host 0.0.0.0 for every interface.")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ConfigError("A certificate and its key go together: give both --tls-cert and --tls-key.")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ConfigError(
+                "--tls-client-ca asks clients for certificates, which needs TLS: give --tls-cert and --tls-key, too."
+            )
         for item in dataclasses.fields(self):
             value, one_of = getattr(self, item.name), item.metadata.get("one_of")
             if one_of and value not in one_of:

@@ -3,7 +3,12 @@
 InvalidQueryError  INVALID_ARGUMENT     BadRequest(field), ErrorInfo(INVALID_QUERY)
 UnknownItemError   NOT_FOUND            BadRequest(field), ErrorInfo(UNKNOWN_ITEM)
 ColdStartError     FAILED_PRECONDITION  BadRequest(field), ErrorInfo(COLD_START, cold_start_reason)
+TokenMissingError  UNAUTHENTICATED      ErrorInfo(TOKEN_MISSING)
+TokenUnknownError  UNAUTHENTICATED      ErrorInfo(TOKEN_UNKNOWN)
+TokenExpiredError  UNAUTHENTICATED      ErrorInfo(TOKEN_EXPIRED)
+ScopeError         PERMISSION_DENIED    ErrorInfo(SCOPE_MISSING)
 OverloadedError    RESOURCE_EXHAUSTED   ErrorInfo(OVERLOADED), RetryInfo
+RateLimitError     RESOURCE_EXHAUSTED   ErrorInfo(RATE_LIMITED), RetryInfo
 SlowReaderError    RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
 DeadlineError      DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
 IdleError          DEADLINE_EXCEEDED    ErrorInfo(IDLE)
@@ -51,6 +56,26 @@ class OverloadedError(WideDeepError):
         self.retry_after = retry_after
 
 
+class RateLimitError(OverloadedError):
+    """One caller sends more than it may. `retry_after`: seconds until it may send again."""
+
+
+class TokenMissingError(WideDeepError):
+    """A call without a token."""
+
+
+class TokenUnknownError(WideDeepError):
+    """A call with a token that is not among the server's."""
+
+
+class TokenExpiredError(WideDeepError):
+    """A call with a token whose time is over."""
+
+
+class ScopeError(WideDeepError):
+    """The token is good, but not for this method."""
+
+
 class DeadlineError(WideDeepError):
     """The deadline cannot be met, or has passed."""
 
@@ -65,6 +90,11 @@ class SlowReaderError(WideDeepError):
 
 OF_THE_SERVER: dict[type[Exception], tuple[int, str]] = {
     UnavailableError: (code_pb2.UNAVAILABLE, "UNAVAILABLE"),
+    TokenMissingError: (code_pb2.UNAUTHENTICATED, "TOKEN_MISSING"),
+    TokenUnknownError: (code_pb2.UNAUTHENTICATED, "TOKEN_UNKNOWN"),
+    TokenExpiredError: (code_pb2.UNAUTHENTICATED, "TOKEN_EXPIRED"),
+    ScopeError: (code_pb2.PERMISSION_DENIED, "SCOPE_MISSING"),
+    RateLimitError: (code_pb2.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     OverloadedError: (code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED"),
     SlowReaderError: (code_pb2.RESOURCE_EXHAUSTED, "SLOW_READER"),
     DeadlineError: (code_pb2.DEADLINE_EXCEEDED, "DEADLINE"),

@@ -226,7 +226,7 @@ def test_a_taken_port_is_an_error(server: Running, bundle: Path) -> None:
 
 
 def test_warns_beyond_loopback(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), running(bundle, host="0.0.0.0") as started:
+    with caplog.at_level(logging.WARNING), running(bundle, host="0.0.0.0", insecure=True) as started:
         assert any("other machines" in record.getMessage() for record in caplog.records)
         port = started.target.rpartition(":")[2]
         with socket.create_connection(("127.0.0.1", int(port)), timeout=5):

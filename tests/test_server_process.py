@@ -151,7 +151,7 @@ def test_what_cannot_be_served_is_said_in_one_line(tmp_path: Path) -> None:
         (["--model", ""], "model is empty"),
         (["--model", "models:/widedeep"], "models:/widedeep@champion"),
         (["--host", ""], "host is empty"),
-        (["--host", "203.0.113.1", "--port", "0"], "Cannot listen on 203.0.113.1:0"),
+        (["--host", "203.0.113.1", "--port", "0", "--insecure", "true"], "Cannot listen on 203.0.113.1:0"),
         (["--log-level", "loud"], "log_level must be one of"),
         (["--model", "models:/widedeep@champion", "--tracking-uri", "sqlite:///nowhere/x.db", "--port", "0"],
          "There is no MLflow store at sqlite:///nowhere/x.db"),
