@@ -11,6 +11,8 @@ from grpc_reflection.v1alpha import reflection
 
 from server import listening
 from server.calls import Calls
+from server.deadlines import Deadlines
+from server.guard import Guard
 from server.lanes import Lanes
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
@@ -21,6 +23,7 @@ from server.streams import StreamLimits
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
+OTHER_CALLS = 100  # in flight beside our own: health checks, reflection, and calls that are being refused
 HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 
 
@@ -28,13 +31,16 @@ class Server:
     """One listening server. To be used from one event loop."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """Raises  ConfigError: a model URI of the wrong form"""
+        """Raises  ConfigError: a model URI of the wrong form, or a tokens' file that cannot be used"""
         self.settings = settings
         self.store = ModelStore(settings)
         self.address = settings.address
         self.lanes = Lanes(settings)
         self.calls = Calls(
-            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall)
+            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall),
+            Deadlines.of(settings),
+            settings.max_concurrent_calls,
+            Guard.of(settings),
         )
         self._health = health.aio.HealthServicer()
 
@@ -48,14 +54,15 @@ class Server:
                 ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
                 *listening.options(self.settings),
             ],
-            maximum_concurrent_rpcs=self.settings.max_concurrent_calls,
+            maximum_concurrent_rpcs=self.settings.max_concurrent_calls + OTHER_CALLS,
         )
         servicer = Recommender(self.store, self.settings, self.lanes)
         self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection(
-            (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
-        )
+        if not self.settings.tokens_file:
+            reflection.enable_server_reflection(
+                (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+            )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = listening.listen(self._grpc, self.settings.host, self.settings.port, self.settings)
         await self._grpc.start()

@@ -18,20 +18,25 @@ from google.rpc import code_pb2
 from grpc_status import rpc_status
 
 from server import status
+from server.deadlines import Deadlines
+from server.status import DeadlineError, OverloadedError
 from server.streams import DRAINING, Stream, StreamLimits
 from widedeep.errors import InvalidQueryError
 
 logger = logging.getLogger(__name__)
+
+CROWDED = 1.0  # seconds to wait where too many calls are in flight: nobody knows how long these take
 
 
 @dataclass(slots=True, eq=False)
 class Call:
     """One call, from its first moment to its last.
 
-    service  such as widedeep.v1.Recommender
-    started  on the clock of time.monotonic
-    caller   whose token it came with; empty where none is asked for
-    code     how it ended; CANCELLED until it has
+    service    such as widedeep.v1.Recommender
+    started    on the clock of time.monotonic
+    caller     whose token it came with; empty where none is asked for
+    code       how it ended; CANCELLED until it has
+    admission  the gate's own note of it
     """
 
     service: str
@@ -41,6 +46,7 @@ class Call:
     started: float = field(default_factory=time.monotonic)
     caller: str = ""
     code: int = code_pb2.CANCELLED
+    admission: Any = None
 
 
 class Gate(Protocol):
@@ -48,6 +54,9 @@ class Gate(Protocol):
 
     def admit(self, call: Call) -> None:
         """Set `call.caller`.  Raises  one of status.OF_THE_SERVER: it may not"""
+
+    def admit_message(self, call: Call) -> None:
+        """One more message of an open stream.  Raises  likewise; the stream lives on"""
 
 
 class Watcher(Protocol):
@@ -63,11 +72,19 @@ class Calls:
     """Stands between gRPC and a servicer's methods."""
 
     def __init__(
-        self, limits: StreamLimits, gate: Gate | None = None, watchers: Sequence[Watcher] = ()
+        self,
+        limits: StreamLimits,
+        deadlines: Deadlines,
+        most: int,
+        gate: Gate | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
+        """most  calls in flight"""
         self.active = 0
         self.streams: set[Stream] = set()
         self._limits = limits
+        self._deadlines = deadlines
+        self._most = most
         self._gate = gate
         self._watchers = watchers
         self._draining = False
@@ -86,10 +103,11 @@ class Calls:
                 if method.client_streaming
                 else (grpc.unary_unary_rpc_method_handler, self._guard_unary)
             )
+            response = GetMessageClass(method.output_type)
             handlers[method.name] = kind(
-                guard(service.full_name, method.name, getattr(servicer, method.name)),
+                guard(service.full_name, method.name, getattr(servicer, method.name), response),
                 request_deserializer=_parser(request, request if method.client_streaming else type(None)),
-                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+                response_serializer=response.SerializeToString,
             )
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
@@ -117,17 +135,27 @@ class Calls:
         if not self.active:
             self._ended.set()
 
-    def _guard_unary(self, service: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _admit(self, call: Call) -> None:
+        if self.active > self._most:
+            raise OverloadedError(
+                f"{self._most} calls are in flight, and the server takes no more. Try again later.",
+                retry_after=CROWDED,
+            )
+        if self._gate is not None:
+            self._gate.admit(call)
+
+    def _guard_unary(
+        self, service: str, name: str, method: Callable[..., Any], _: type[Message]
+    ) -> Callable[..., Any]:
         async def handle(request: Message | None, context: grpc.aio.ServicerContext) -> Message:
             call = Call(service, name, False, context)
             response: Message | None = None
             self._begin(call)
             try:
-                if self._gate is not None:
-                    self._gate.admit(call)
+                self._admit(call)
                 if request is None:
                     raise InvalidQueryError("request", "the bytes are not a message of this method's type.")
-                response = await method(request, context)
+                response = await self._in_time(method(request, context), context.time_remaining())
                 call.code = code_pb2.OK
                 return response
             except Exception as error:
@@ -139,21 +167,38 @@ class Calls:
 
         return handle
 
+    async def _in_time(self, answer: Coroutine[Any, Any, Message], remaining: float | None) -> Message:
+        """Raises  DeadlineError"""
+        limit = self._deadlines.within(remaining)
+        if limit == remaining:
+            return await answer  # gRPC itself cancels a call at its client's deadline
+        try:
+            async with asyncio.timeout(limit):
+                return await answer
+        except TimeoutError:
+            raise DeadlineError(
+                f"No answer was ready within {limit:g} s, which is as long as the server lets "
+                f"{'a call without a deadline' if remaining is None else 'any call'} take."
+            ) from None
+
     def _guard_stream(
-        self, service: str, name: str, method: Callable[[Any], Coroutine[Any, Any, Message]]
+        self,
+        service: str,
+        name: str,
+        method: Callable[[Any], Coroutine[Any, Any, Message]],
+        response: type[Message],
     ) -> Callable[..., Any]:
         """`method` answers one message."""
 
         async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
             call = Call(service, name, True, context)
-            stream = Stream(context, method, self._limits)
+            stream = Stream(context, self._admitting(call, method, response), self._limits)
             self._begin(call)
             self.streams.add(stream)
             try:
                 if self._draining:
                     raise DRAINING
-                if self._gate is not None:
-                    self._gate.admit(call)
+                self._admit(call)
                 await stream.run()
                 call.code = code_pb2.OK
             except Exception as error:
@@ -170,6 +215,23 @@ class Calls:
                 self._end(call)
 
         return handle
+
+    def _admitting(
+        self, call: Call, method: Callable[[Any], Coroutine[Any, Any, Message]], response: Any
+    ) -> Callable[[Any], Coroutine[Any, Any, Message]]:
+        """`method` for messages that the gate admits, and a reply with a status for others."""
+        if (gate := self._gate) is None:
+            return method
+
+        async def answer(message: Any) -> Message:
+            try:
+                gate.admit_message(call)
+            except Exception as error:
+                refused: Message = response(request_id=message.request.request_id, status=status.of(error))
+                return refused
+            return await method(message)
+
+        return answer
 
 
 def _parser(

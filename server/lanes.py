@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.batcher import Lane
+from server.deadlines import Deadlines
 from server.served import Details, ServedModel
 from server.settings import ServerSettings
 from widedeep.queries import Query, Ranking, ScoreQuery, Scores, Similar, SimilarQuery
@@ -18,6 +19,7 @@ class Lanes:
     def __init__(self, settings: ServerSettings) -> None:
         self.rankings = Lane("ranking", settings.queued_rankings, settings.rankings_at_once)
         self.scores = Lane("scoring", settings.queued_scores, settings.scores_at_once)
+        self._deadlines = Deadlines.of(settings)
 
     async def recommend(
         self, model: ServedModel, query: Query, with_details: bool, remaining: float | None
@@ -26,7 +28,7 @@ class Lanes:
         cost = EXPLAINED if query.explain else 1
         asked = query, with_details
         answer: tuple[Ranking, Details | None] = await self.rankings.answer(
-            model.recommend, asked, cost, remaining
+            model.recommend, asked, cost, self._deadlines.within(remaining)
         )
         return answer
 
@@ -36,7 +38,7 @@ class Lanes:
         """Raises  RequestError, OverloadedError, DeadlineError"""
         asked = query, with_details
         answer: tuple[Similar, Details | None] = await self.rankings.answer(
-            model.similar, asked, 1, remaining
+            model.similar, asked, 1, self._deadlines.within(remaining)
         )
         return answer
 
@@ -45,7 +47,9 @@ class Lanes:
     ) -> tuple[Scores, Details | None]:
         """Raises  RequestError, OverloadedError, DeadlineError"""
         asked, cost = (query, with_details), len(query.item_ids)
-        answer: tuple[Scores, Details | None] = await self.scores.answer(model.score, asked, cost, remaining)
+        answer: tuple[Scores, Details | None] = await self.scores.answer(
+            model.score, asked, cost, self._deadlines.within(remaining)
+        )
         return answer
 
     def close(self) -> None:
