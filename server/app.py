@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 from server import listening
 from server.calls import Calls
 from server.deadlines import Deadlines
+from server.entrance import OpenServices
 from server.guard import Guard
 from server.lanes import Lanes
 from server.model_store import ModelStore
@@ -58,7 +59,7 @@ class Server:
         )
         servicer = Recommender(self.store, self.settings, self.lanes)
         self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, OpenServices(self._grpc))
         if not self.settings.tokens_file:
             reflection.enable_server_reflection(
                 (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc

@@ -19,7 +19,8 @@ from grpc_status import rpc_status
 
 from server import status
 from server.deadlines import Deadlines
-from server.status import DeadlineError, OverloadedError
+from server.entrance import Entrance, Metadata
+from server.status import DeadlineError, OverloadedError, UnavailableError
 from server.streams import DRAINING, Stream, StreamLimits
 from widedeep.errors import InvalidQueryError
 
@@ -51,6 +52,9 @@ class Call:
 
 class Gate(Protocol):
     """Who may call."""
+
+    def knows(self, metadata: Metadata) -> bool:
+        """Whether it is worth to read the message of a call; `admit` has the last word."""
 
     def admit(self, call: Call) -> None:
         """Set `call.caller`.  Raises  one of status.OF_THE_SERVER: it may not"""
@@ -109,7 +113,13 @@ class Calls:
                 request_deserializer=_parser(request, request if method.client_streaming else type(None)),
                 response_serializer=response.SerializeToString,
             )
-        return grpc.method_handlers_generic_handler(service.full_name, handlers)
+        methods = grpc.method_handlers_generic_handler(service.full_name, handlers)
+        if self._gate is None:
+            return methods
+        refusals = {
+            f"/{service.full_name}/{name}": self._refusing(service.full_name, name) for name in handlers
+        }
+        return Entrance(methods, self._gate.knows, refusals)
 
     def end_streams(self) -> None:
         """From now on a stream ends, with UNAVAILABLE, as soon as it has answered what it has read."""
@@ -143,6 +153,24 @@ class Calls:
             )
         if self._gate is not None:
             self._gate.admit(call)
+
+    def _refusing(self, service: str, name: str) -> Callable[..., Any]:
+        """For calls that the gate does not know."""
+
+        async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
+            call = Call(service, name, False, context)
+            self._begin(call)
+            try:
+                self._admit(call)
+                raise UnavailableError("This token has become known this moment. Try again.")
+            except Exception as error:
+                found = status.of(error)
+                call.code = found.code
+                await context.abort_with_status(rpc_status.to_status(found))
+            finally:
+                self._end(call)
+
+        return handle
 
     def _guard_unary(
         self, service: str, name: str, method: Callable[..., Any], _: type[Message]

@@ -1,7 +1,8 @@
 """Who may call, and how often: tokens and rates in front of the methods.
 
 Health checks ask for no token: who balances load or restarts containers has none. Reflection is closed where tokens
-are asked for. A token that is taken from the file is refused at the next message of an open stream, too.
+are asked for, which `app` sees to. A token that is taken from the file is refused at the next message of an open
+stream, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from server.calls import Call
+from server.entrance import Metadata
 from server.rates import Rates
 from server.settings import ServerSettings
 from server.status import ScopeError, TokenExpiredError, TokenMissingError, TokenUnknownError
@@ -46,13 +48,25 @@ class Guard:
         """None where there is nothing to guard.  Raises  ConfigError"""
         return cls(settings) if settings.tokens_file or settings.rate_limit else None
 
+    def knows(self, metadata: Metadata) -> bool:
+        if self._tokens is None:
+            return True
+        token = _bearer(metadata)
+        return bool(token) and self._tokens.get(digest_of(token)) is not None
+
     def admit(self, call: Call) -> None:
         """Raises  TokenMissingError, TokenUnknownError, TokenExpiredError, ScopeError, RateLimitError"""
         token = None
         if self._tokens is None:
             call.admission = Admission(None, host_of(call.context.peer()))
         else:
-            digest = digest_of(_bearer(call))
+            sent = _bearer(call.context.invocation_metadata() or ())
+            if not sent:
+                raise TokenMissingError(
+                    "This server wants a token with every call, as metadata `authorization: Bearer TOKEN` "
+                    "(token= or --token of the client)."
+                )
+            digest = digest_of(sent)
             token = self._good(self._tokens, call, digest)
             call.caller = token.name
             call.admission = Admission(digest, token.name)
@@ -90,13 +104,10 @@ def host_of(peer: str) -> str:
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 
-def _bearer(call: Call) -> str:
-    for key, value in call.context.invocation_metadata() or ():
+def _bearer(metadata: Metadata) -> str:
+    """The token of a call; empty where there is none."""
+    for key, value in metadata:
         if key == "authorization":
             scheme, _, token = str(value).partition(" ")
-            if scheme.lower() == "bearer" and token:
-                return token.strip()
-    raise TokenMissingError(
-        "This server wants a token with every call, as metadata `authorization: Bearer TOKEN` (token= or --token of "
-        "the client)."
-    )
+            return token.strip() if scheme.lower() == "bearer" else ""
+    return ""

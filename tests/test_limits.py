@@ -13,11 +13,13 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from serving import Feed, Running, eventually, recommend, running
 
-from server import listening
+from server import listening, tokens
 from server.calls import Call
+from server.entrance import OpenServices
 from server.pb import recommender_pb2 as pb
 from server.pb import recommender_pb2_grpc as pb_grpc
 
@@ -103,6 +105,9 @@ class Peers:
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
+
+    def knows(self, _: object) -> bool:
+        return True
 
     def admit(self, call: Call) -> None:
         self.seen.add(call.context.peer())
@@ -212,4 +217,66 @@ def test_nothing_of_a_traceback_leaves(server: Running) -> None:
             else:
                 call = channel.unary_unary(path)
                 texts = [str(failed(lambda call=call: call(b"\xff\xff", timeout=20)).details())]
-            assert not any(word in texts[0] for word in ("Traceback", "File ", ".py", "line ")), path
+            assert not any(word in texts[0] for word in ("Traceback", "File ", ".py", "line ", "<class")), (
+                path
+            )
+
+
+def test_health_is_open_to_all_within_bounds(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenServices, "PLACES", 2)
+    monkeypatch.setattr(OpenServices, "PATIENCE", 0.2)
+    request = health_pb2.HealthCheckRequest()
+    with running(bundle) as server, grpc.insecure_channel(server.target) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watches = [health.Watch(request) for _ in range(2)]
+        assert [next(watch).status for watch in watches] == [1, 1]
+        assert failed(lambda: health.Check(request)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with server.stub() as stub:
+            assert recommend(stub, user_id="1").item_ids
+        watches[0].cancel()
+
+        def checked() -> bool:
+            try:
+                return health.Check(request, timeout=20).status == 1
+            except grpc.RpcError:
+                return False
+
+        assert eventually(checked)
+        error = failed(lambda: health.List(health_pb2.HealthListRequest()))
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.UNIMPLEMENTED, "The server does not have this method.",
+        )  # fmt: skip
+        unknown = health_pb2.HealthCheckRequest(service="nothing")
+        assert failed(lambda: health.Check(unknown)).code() is grpc.StatusCode.NOT_FOUND
+        silent = channel.stream_unary("/grpc.health.v1.Health/Check").future(Silence(), timeout=20)
+        assert silent.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "No message came" in silent.details()
+
+
+class Silence:
+    """The messages of a call that never sends one."""
+
+    def __iter__(self) -> Silence:
+        return self
+
+    def __next__(self) -> bytes:
+        threading.Event().wait(2)
+        raise StopIteration
+
+
+def test_who_has_no_token_takes_no_place(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    token = tokens.new(file, "shop", "serve")
+    with (
+        running(bundle, tokens_file=str(file)) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        path = "/widedeep.v1.Recommender/Recommend"
+        held = channel.stream_unary(path).future(
+            Silence(), timeout=20, metadata=(("authorization", f"Bearer {token}"),)
+        )
+        refused = channel.stream_unary(path).future(Silence(), timeout=20)
+        assert refused.code() is grpc.StatusCode.UNAUTHENTICATED, "at once, before there is a message"
+        assert explained(rpc_status.from_call(refused).details) == ("TOKEN_MISSING", None)
+        assert not held.done()
+        held.cancel()
