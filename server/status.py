@@ -129,7 +129,7 @@ def of(error: Exception) -> status_pb2.Status:
     if isinstance(error, RequestError):
         return _of_request(error)
     if isinstance(error, OverloadedError):
-        return _overloaded(str(error), error.retry_steps)
+        return _overloaded(OF_THE_SERVER[type(error)][1], str(error), error.retry_steps)
     if type(error) in OF_THE_SERVER:
         code, reason = OF_THE_SERVER[type(error)]
         return _status(code, _shortened(str(error)), _info(reason))
@@ -146,7 +146,8 @@ def of(error: Exception) -> status_pb2.Status:
 def ending(error: Exception) -> tuple[int, grpc.Status]:
     """The code, and what a call is ended with."""
     if isinstance(error, OverloadedError):
-        return code_pb2.RESOURCE_EXHAUSTED, _overloaded_ending(str(error), error.retry_steps)
+        reason = OF_THE_SERVER[type(error)][1]
+        return code_pb2.RESOURCE_EXHAUSTED, _overloaded_ending(reason, str(error), error.retry_steps)
     found = of(error)
     return found.code, rpc_status.to_status(found)
 
@@ -189,15 +190,16 @@ def _status(code: int, text: str, *details: Message) -> status_pb2.Status:
 
 
 @functools.lru_cache(1024)
-def _overloaded(text: str, retry_steps: int) -> status_pb2.Status:
+def _overloaded(reason: str, text: str, retry_steps: int) -> status_pb2.Status:
     """Kept, as a server has no time for it when it is overloaded."""
-    code, reason = OF_THE_SERVER[OverloadedError]
-    return _status(code, _shortened(text), _info(reason), _retry_info(retry_steps * RETRY_STEP))
+    return _status(
+        code_pb2.RESOURCE_EXHAUSTED, _shortened(text), _info(reason), _retry_info(retry_steps * RETRY_STEP)
+    )
 
 
 @functools.lru_cache(1024)
-def _overloaded_ending(text: str, retry_steps: int) -> grpc.Status:
-    return rpc_status.to_status(_overloaded(text, retry_steps))
+def _overloaded_ending(reason: str, text: str, retry_steps: int) -> grpc.Status:
+    return rpc_status.to_status(_overloaded(reason, text, retry_steps))
 
 
 def _info(reason: str) -> error_details_pb2.ErrorInfo:
