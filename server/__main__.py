@@ -82,6 +82,8 @@ async def serve(settings: ServerSettings, source: Callable[[], ServerSettings]) 
 
     def on_hangup() -> None:
         logger.info("SIGHUP")
+        if stop.is_set():
+            return
         task = asyncio.create_task(reread())
         rereading.add(task)
         task.add_done_callback(rereading.discard)

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 Compute = Callable[[list[Any]], list[Any]]  # queries to answers, one each; an answer may be an exception
 TURNS = 8  # of the event loop without a new query, after which there is none at hand
+LOOK_AHEAD = 256  # queries of other models that are passed over to fill a batch
 SMOOTHING = 0.2  # the latest batch's share of the expected cost of an item
 LONGEST_RETRY = 20.0  # seconds that a refused call is told to stay away, at most and on average
 
@@ -196,30 +197,32 @@ class Lane:
         self.executor.submit(self._compute, batch, cost, asyncio.get_running_loop())
 
     def _next_batch(self) -> list[Work]:
+        """What waits longest, and what comes soon after it and may share its batch."""
         batch: list[Work] = []
+        others: list[Work] = []
         cost, now = 0, time.monotonic()
         waiting = self._waiting
-        while waiting:
-            work = waiting[0]
-            wanted = not work.answer.done() and now < work.deadline
-            if (
-                wanted
-                and batch
-                and (work.compute != batch[0].compute or cost + work.cost > self.most_at_once)
-            ):
+        while waiting and len(others) < LOOK_AHEAD:
+            work = waiting.popleft()
+            if work.answer.done() or now >= work.deadline:
+                self._drop(work)
+            elif batch and work.compute != batch[0].compute:
+                others.append(work)
+            elif batch and cost + work.cost > self.most_at_once:
+                others.append(work)
                 break
-            waiting.popleft()
-            self.queued -= work.cost
-            if wanted:
+            else:
+                self.queued -= work.cost
                 batch.append(work)
                 cost += work.cost
-                continue
-            self.counts.dropped += 1
-            if not work.answer.done():
-                work.answer.set_exception(
-                    DeadlineError("The deadline passed before it was this request's turn.")
-                )
+        waiting.extendleft(reversed(others))
         return batch
+
+    def _drop(self, work: Work) -> None:
+        self.queued -= work.cost
+        self.counts.dropped += 1
+        if not work.answer.done():
+            work.answer.set_exception(DeadlineError("The deadline passed before it was this request's turn."))
 
     def _compute(self, batch: list[Work], cost: int, loop: asyncio.AbstractEventLoop) -> None:
         """On the lane's thread."""

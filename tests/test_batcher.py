@@ -90,6 +90,25 @@ def test_a_batch_ends_at_its_items_and_at_another_model() -> None:
     in_lane(body)
 
 
+def test_queries_of_two_models_are_batched_with_their_like() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        first, other = await held(lane, double), Doubler()
+        mixed = [
+            task
+            for n in range(2, 14, 2)
+            for task in (*await queue(lane, double, n), *await queue(lane, other, n + 1))
+        ]
+        (late,) = await queue(lane, double, 50)
+        mixed[2].cancel()
+        double.free.set()
+        await asyncio.gather(first, *mixed[:2], *mixed[3:], late, return_exceptions=True)
+        assert double.batches == [[1], [2, 6, 8, 10, 12, 50]]
+        assert other.batches[0] == [3, 5, 7, 9, 11, 13]
+        assert (lane.queued, lane.counts.dropped) == (0, 1)
+
+    in_lane(body)
+
+
 def test_answers_are_those_of_one_at_a_time_whatever_is_mixed() -> None:
     async def body(lane: Lane, double: Doubler) -> None:
         generator = np.random.default_rng(0)

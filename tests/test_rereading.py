@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from registries import NAME, Releases, registry
-from serving import Feed, Running, eventually, recommend, running
+from serving import Feed, Running, eventually, recommend, refusal, running, save_bundle
 from test_server_process import started as process
 
 from server.command_line import settings_from
@@ -241,36 +241,29 @@ def test_a_shorter_poll_counts_at_once(source: Source, releases: Releases) -> No
     assert eventually(lambda: source.server.server.store.current.version == "2")
 
 
-def test_a_hangup_reads_the_file_anew(releases: Releases) -> None:
-    path = written(
-        releases.folder / "settings.toml",
-        model=CHAMPION,
-        tracking_uri=releases.uri,
-        port=0,
-        device="cpu",
-        cache_models=False,
-    )
+def test_a_hangup_reads_the_file_anew(tmp_path: Path) -> None:
+    path, fixed = tmp_path / "settings.toml", {"model": str(save_bundle(tmp_path)), "device": "cpu"}
+    written(path, port=0, **fixed)
     with process("--settings-file", str(path)) as server:
         target = server.wait_for(r"serving on (127\.0\.0\.1:\d+)").group(1)
         with grpc.insecure_channel(target) as channel:
             stub = pb_grpc.RecommenderStub(channel)
-            assert set(versions(stub).values()) == {"1"}
-            written(
-                path,
-                model=f"{CHAMPION}=50,challenger=50",
-                tracking_uri=releases.uri,
-                port=1,
-                device="cpu",
-                cache_models=False,
-            )
+            assert len(recommend(stub, user_id="1", exclude_seen=False).item_ids) == 10
+            written(path, port=1, max_k=5, **fixed)
             os.kill(server.popen.pid, signal.SIGHUP)
-            server.wait_for("settings that have changed: model\n")
+            server.wait_for("settings that have changed: max_k\n")
             server.wait_for("port: a change of it needs a restart")
-            assert set(versions(stub).values()) == {"1", "2"}
-            path.write_text("modle = 3")
+            assert refusal(lambda: recommend(stub, user_id="1", k=6)) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "k",
+            )
+            written(path, modle="m", max_k=7)
             os.kill(server.popen.pid, signal.SIGHUP)
             server.wait_for("ERROR The settings stay as they are: .*Did you mean model")
-            assert set(versions(stub).values()) == {"1", "2"}
+            assert refusal(lambda: recommend(stub, user_id="1", k=6)) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "k",
+            )
         server.popen.send_signal(signal.SIGTERM)
         assert server.end() == 0
         assert "Traceback" not in server.log
