@@ -37,11 +37,12 @@ class Server:
         self.store = ModelStore(settings)
         self.address = settings.address
         self.lanes = Lanes(settings)
+        self.guard = Guard.of(settings)
         self.calls = Calls(
             StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall),
             Deadlines.of(settings),
             settings.max_concurrent_calls,
-            Guard.of(settings),
+            self.guard,
         )
         self._health = health.aio.HealthServicer()
 
