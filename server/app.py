@@ -7,7 +7,7 @@ import logging
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from server import listening
 from server.calls import Calls
@@ -24,7 +24,6 @@ from server.streams import StreamLimits
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
-OTHER_CALLS = 100  # in flight beside our own: health checks, reflection, and calls that are being refused
 HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 
 
@@ -56,14 +55,18 @@ class Server:
                 ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
                 *listening.options(self.settings),
             ],
-            maximum_concurrent_rpcs=self.settings.max_concurrent_calls + OTHER_CALLS,
+            # `Calls` counts its own and explains what it refuses. This is for all there can be, in place of none.
+            maximum_concurrent_rpcs=self.settings.max_concurrent_calls
+            + OpenServices.PLACES * self.settings.max_connections,
         )
         servicer = Recommender(self.store, self.settings, self.lanes)
         self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, OpenServices(self._grpc))
+        to_all = OpenServices(self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, to_all)
         if not self.settings.tokens_file:
-            reflection.enable_server_reflection(
-                (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+            names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+                reflection.aio.ReflectionServicer(names), to_all
             )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = listening.listen(self._grpc, self.settings.host, self.settings.port, self.settings)
