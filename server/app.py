@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from server import listening
 from server.calls import Calls
@@ -28,7 +28,6 @@ from widedeep.errors import WideDeepError
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
-OTHER_CALLS = 100  # in flight beside our own: health checks, reflection, and calls that are being refused
 HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 
 
@@ -46,11 +45,12 @@ class Server:
         self.lanes = Lanes(settings)
         self.shadow = Shadow(self.store, settings, self.lanes)
         self.servicer = Recommender(self.store, settings, self.lanes, self.shadow)
+        self.guard = Guard.of(settings)
         self.calls = Calls(
             _stream_limits(settings),
             Deadlines.of(settings),
             settings.max_concurrent_calls,
-            Guard.of(settings),
+            self.guard,
             overload=self.lanes.refusal,
         )
         self._source = source or (lambda: settings)
@@ -67,13 +67,17 @@ class Server:
                 ("grpc.so_reuseport", 0),  # else a second server would take the same port, unnoticed
                 *listening.options(self.settings),
             ],
-            maximum_concurrent_rpcs=self.settings.max_concurrent_calls + OTHER_CALLS,
+            # `Calls` counts its own and explains what it refuses. This is for all there can be, in place of none.
+            maximum_concurrent_rpcs=self.settings.max_concurrent_calls
+            + OpenServices.PLACES * self.settings.max_connections,
         )
         self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, self.servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, OpenServices(self._grpc))
+        to_all = OpenServices(self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, to_all)
         if not self.settings.tokens_file:
-            reflection.enable_server_reflection(
-                (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+            names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+                reflection.aio.ReflectionServicer(names), to_all
             )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = listening.listen(self._grpc, self.settings.host, self.settings.port, self.settings)

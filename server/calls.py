@@ -18,7 +18,7 @@ from server import status
 from server.call import Call, Gate, Watcher
 from server.deadlines import Deadlines
 from server.entrance import Entrance
-from server.status import DeadlineError, OverloadedError, UnavailableError
+from server.status import OverloadedError, UnavailableError
 from server.streams import DRAINING, Stream, StreamLimits
 from widedeep.errors import InvalidQueryError
 
@@ -157,7 +157,7 @@ class Calls:
                 request = parse(raw)
                 if request is None:
                     raise InvalidQueryError("request", "the bytes are not a message of this method's type.")
-                response = await self._in_time(method(request, context), context.time_remaining())
+                response = await self._deadlines.hold(method(request, context), context.time_remaining())
                 call.code = code_pb2.OK
                 return response
             except Exception as error:
@@ -167,20 +167,6 @@ class Calls:
                 self._end(call, request, response)
 
         return handle
-
-    async def _in_time(self, answer: Coroutine[Any, Any, Message], remaining: float | None) -> Message:
-        """Raises  DeadlineError"""
-        limit = self._deadlines.within(remaining)
-        if limit == remaining:
-            return await answer  # gRPC itself cancels a call at its client's deadline
-        try:
-            async with asyncio.timeout(limit):
-                return await answer
-        except TimeoutError:
-            raise DeadlineError(
-                f"No answer was ready within {limit:g} s, which is as long as the server lets "
-                f"{'a call without a deadline' if remaining is None else 'any call'} take."
-            ) from None
 
     def _guard_stream(
         self,

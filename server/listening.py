@@ -70,7 +70,8 @@ def listen(
         ) from error
     address = addresses.joined(host, taken)
     if not credentials and not addresses.is_loopback(host):
-        logger.warning("%s can be reached from other machines, without encryption", address)
+        sent = "tokens and all" if settings.tokens_file else "by anybody who finds it"
+        logger.warning("%s can be reached from other machines, unencrypted, %s", address, sent)
     return address
 
 
