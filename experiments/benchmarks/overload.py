@@ -139,7 +139,7 @@ def run(methods: Sequence[str], size: Size, folder: Path, tell: Tell) -> tuple[f
     report = form.Report(
         "Overload",
         f"Score of {ITEMS} items and Recommend of k={K} over {size.shape[1]:,} items, offered at multiples of the "
-        f"capacity over {CONNECTIONS} connections with a deadline of {DEADLINE:g} s; medians of {size.repeats} rounds of "
+        f"capacity over {CONNECTIONS} connections, deadline {DEADLINE:g} s; medians of {size.repeats} rounds of "
         f"{size.seconds:g} s. Server and client on a core each, where there are two.",
     )
     fill(report, capacities, found)
