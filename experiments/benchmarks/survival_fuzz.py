@@ -32,7 +32,10 @@ from server.pb import recommender_pb2 as pb
 ABOUT = "Send hostile requests by every method; count what fails, and watch the server's memory."
 REQUESTS, QUICK = 1_000_000, 3000
 POOL, QUICK_POOL = 4000, 300  # valid messages of a method
-STREAMS = {"RecommendStream": pb.RecommendStreamResponse, "ScoreStream": pb.ScoreStreamResponse}
+STREAMS: dict[str, Any] = {
+    "RecommendStream": pb.RecommendStreamResponse,
+    "ScoreStream": pb.ScoreStreamResponse,
+}
 UNARY = [name for name in BUILDERS if name not in STREAMS] + ["NoSuchMethod"]
 SHARE = 0.85  # of the requests that go over streams
 AT_ONCE = 32  # messages in flight on a stream
