@@ -24,7 +24,7 @@ LARGEST_WINDOW = 2**31 - 1
 CANCEL = struct.pack(">I", 8)
 STATUS = b"grpc-status"
 RETRY_INFO = b"grpc-status-details-bin"
-OK, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 4, 8
+OK, DEADLINE_EXCEEDED = 0, 4
 TICK = 0.001  # seconds
 
 
@@ -35,6 +35,7 @@ class Outcome:
     seconds  of the answers within the deadline, each from when its call was due
     codes    of what was refused, by gRPC status code
     advised  refusals that came with details
+    reset    calls that HTTP/2 turned away before gRPC saw them; gRPC's clients send those again by themselves
     late     calls whose deadline passed without an answer
     unsent   those of them that never left the client: the server's limit of streams held them back
     """
@@ -43,11 +44,15 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     codes: Counter[int] = field(default_factory=Counter)
     advised: int = 0
+    reset: int = 0
     late: int = 0
     unsent: int = 0
 
-    def add(self, due: float, now: float, deadline: float, code: int, advised: bool) -> None:
-        if code == OK and now - due <= deadline:
+    def add(self, due: float, now: float, deadline: float, code: int | None, advised: bool) -> None:
+        """code  None of a call that was reset"""
+        if code is None:
+            self.reset += 1
+        elif code == OK and now - due <= deadline:
             self.seconds.append(now - due)
         elif code in (OK, DEADLINE_EXCEEDED):
             self.late += 1
@@ -62,7 +67,6 @@ class Sent:
 
     due: float
     counts: bool
-    trailer: bytes = b""
 
 
 class Connection:
@@ -163,13 +167,11 @@ class Connection:
         elif kind == DATA and payload:
             window = struct.pack(">I", len(payload))
             self._out += _frame(WINDOW_UPDATE, 0, 0, window)
-        elif kind in (HEADERS, RESET) and (sent := self.in_flight.get(stream)):
-            sent.trailer = payload
-            if kind == RESET or flags & END_STREAM:
-                del self.in_flight[stream]
-                if sent.counts:
-                    code = _status(payload) if kind == HEADERS else RESOURCE_EXHAUSTED
-                    self.outcome.add(sent.due, now, self.deadline, code, RETRY_INFO in payload)
+        elif kind == RESET or (kind == HEADERS and flags & END_STREAM):
+            sent = self.in_flight.pop(stream, None)
+            if sent and sent.counts:
+                code = _status(payload) if kind == HEADERS else None
+                self.outcome.add(sent.due, now, self.deadline, code, RETRY_INFO in payload)
 
 
 def offer(
@@ -203,6 +205,7 @@ def offer(
         whole.seconds += outcome.seconds
         whole.codes += outcome.codes
         whole.advised += outcome.advised
+        whole.reset += outcome.reset
         whole.late += outcome.late
         whole.unsent += outcome.unsent
     return whole

@@ -32,7 +32,10 @@ from server.pb import recommender_pb2 as pb
 ABOUT = "Send hostile requests by every method; count what fails, and watch the server's memory."
 REQUESTS, QUICK = 1_000_000, 3000
 POOL, QUICK_POOL = 4000, 300  # valid messages of a method
-STREAMS = {"RecommendStream": pb.RecommendStreamResponse, "ScoreStream": pb.ScoreStreamResponse}
+STREAMS: dict[str, Any] = {
+    "RecommendStream": pb.RecommendStreamResponse,
+    "ScoreStream": pb.ScoreStreamResponse,
+}
 UNARY = [name for name in BUILDERS if name not in STREAMS] + ["NoSuchMethod"]
 SHARE = 0.85  # of the requests that go over streams
 AT_ONCE = 32  # messages in flight on a stream
@@ -160,12 +163,12 @@ class Fuzz:
             await asyncio.sleep(min(5.0, self._requests / 10_000))
 
 
-def growth(memory: list[tuple[int, float]], settled: float = SETTLED) -> float:
-    """MiB for 100,000 requests, fitted to what came after the first part of the run."""
+def growth(memory: list[tuple[int, float]], settled: float = SETTLED) -> float | None:
+    """MiB for 100,000 requests, fitted to what came after the first part of the run; None of too few looks."""
     counts, sizes = np.array(memory).T
     late = counts >= settled * counts[-1]
-    if late.sum() < 3:
-        return 0.0
+    if late.sum() <= 10:
+        return None
     return float(np.polyfit(counts[late], sizes[late], 1)[0] * 100_000)
 
 
@@ -199,7 +202,8 @@ def run(requests: int, seed: int, pool: int, folder: Path, tell: Tell) -> form.R
     report.add("ours", "rate", found.count / lasted, "requests/s")
     report.add("ours", "memory before", before, "MiB")
     report.add("ours", "memory after", after, "MiB")
-    report.add("ours", "memory, slope after the first third", growth(found.memory), "MiB/100,000 requests")
+    if (slope := growth(found.memory)) is not None:
+        report.add("ours", f"memory, slope after {SETTLED:.0%}", slope, "MiB/100,000 requests")
     report.notes += [f"fault: {fault:.4000}" for fault in found.faults[:20]]
     report.notes += [f"log: {line:.300}" for line in complaints[:20]]
     return report

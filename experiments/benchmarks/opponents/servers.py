@@ -104,6 +104,13 @@ class Target:
         times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
         return float(sum(spent.user + spent.system for spent in times))
 
+    def wait(self, seconds: float) -> int:
+        """The exit status.  Raises  OpponentFailed: the process does not end in time"""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise OpponentFailed(f"{self.name}: the process has not ended after {seconds:g} s") from error
+
     def stop(self) -> None:
         """End the process and its children."""
         try:
