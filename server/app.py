@@ -6,23 +6,27 @@ import asyncio
 import logging
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server import addresses
 from server.calls import Calls
+from server.health import Health
 from server.lanes import Lanes
+from server.metrics import Metrics
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
+from server.probes import Probes
 from server.servicer import Recommender
 from server.settings import ServerSettings
+from server.state_metrics import StateMetrics
 from server.streams import StreamLimits
 from widedeep.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
-HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 
 
 class Server:
@@ -33,16 +37,23 @@ class Server:
         self.settings = settings
         self.store = ModelStore(settings)
         self.address = settings.address
-        self.lanes = Lanes(settings)
+        self.health = Health(SERVICE.full_name)
+        self.metrics = Metrics([SERVICE.full_name])
+        self.lanes = Lanes(settings, [self.metrics.batch])
         self.calls = Calls(
-            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall)
+            StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall),
+            watchers=[self.metrics],
+            message_watchers=[self.metrics],
         )
-        self._health = health.aio.HealthServicer()
+        self.metrics.add(
+            StateMetrics(self.health, self.store, self.lanes, self.calls, settings.max_concurrent_calls)
+        )
+        self._probes: Probes | None = None
 
     async def start(self) -> None:
         """Listen. Until a model is loaded, health says NOT_SERVING and calls get UNAVAILABLE.
 
-        Raises  ConfigError: the address cannot be had
+        Raises  ConfigError: an address cannot be had
         """
         self._grpc = grpc.aio.server(
             options=[
@@ -53,11 +64,11 @@ class Server:
         )
         servicer = Recommender(self.store, self.settings, self.lanes)
         self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._grpc)
         reflection.enable_server_reflection(
-            (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+            (SERVICE.full_name, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
         )
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.health.start()
         try:
             port = self._grpc.add_insecure_port(self.settings.address)
         except RuntimeError as error:
@@ -66,6 +77,9 @@ class Server:
                 "machine. Choose another with --port (0 takes a free one) or --host."
             ) from error
         self.address = f"{self.settings.address.rpartition(':')[0]}:{port}"
+        if self.settings.metrics_port:
+            self._probes = Probes(self.health, self.metrics.text)
+            await self._probes.start(self.settings.metrics_host, self.settings.metrics_port)
         await self._grpc.start()
         logger.info("listening on %s", self.address)
         if not addresses.is_loopback(self.settings.host):
@@ -79,12 +93,12 @@ class Server:
         Raises  WideDeepError: what ModelStore.start raises
         """
         await self.store.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self.health.ready()
         logger.info("serving on %s", self.address)
 
     async def drain(self) -> None:
         """Report NOT_SERVING, take no new calls, let those in flight end within the grace, stop."""
-        await self._health.enter_graceful_shutdown()
+        await self.health.drain()
         logger.info("draining: %d calls in flight", self.calls.active)
         self.calls.end_streams()
         await self.store.stop()
@@ -98,8 +112,7 @@ class Server:
         await stopping
         await self.calls.ended()  # a call that the loop's end has to cancel is logged by gRPC as a fault
         self.lanes.close()
+        self.health.stop()
+        if self._probes:
+            self._probes.close()
         logger.info("stopped")
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in HEALTH_NAMES:
-            await self._health.set(name, status)

@@ -11,11 +11,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from server.calls import CURRENT, Call
 from server.status import DeadlineError, OverloadedError
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,33 @@ class Work:
 
     compute   what answers it; equal ones may share a batch
     cost      in items
-    deadline  on the clock of time.monotonic
+    since     when it came;  deadline  both on the clock of time.monotonic
+    call      who wants it, if it came with a call
     """
 
     compute: Compute
     query: Any
     cost: int
+    since: float
     deadline: float
     answer: asyncio.Future[Any]
+    call: Call | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Queries that were computed together.
+
+    cost     in items
+    started  on the clock of time.monotonic
+    seconds  that it took
+    """
+
+    lane: str
+    works: list[Work]
+    cost: int
+    started: float
+    seconds: float
 
 
 @dataclass
@@ -57,17 +77,25 @@ class LaneCounts:
 class Lane:
     """A bounded queue and the thread that empties it. Everything but the computing is on the event loop."""
 
-    def __init__(self, name: str, most_queued: int, most_at_once: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        most_queued: int,
+        most_at_once: int,
+        observers: Sequence[Callable[[Batch], None]] = (),
+    ) -> None:
         """
         most_queued   items that may wait; a query beyond them is refused, unless nothing waits
         most_at_once  items in a batch; one query alone may have more
+        observers     told of each batch, on the event loop, before its answers are given
         """
         self.name = name
         self.counts = LaneCounts()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self.queued = 0  # items
-        self._most_queued = most_queued
+        self.most_queued = most_queued
         self._most_at_once = most_at_once
+        self._observers = observers
         self._waiting: deque[Work] = deque()
         self._busy_until: float | None = None  # when the batch at work should be done; None when idle
         self._seconds_per_item = 0.0
@@ -82,10 +110,10 @@ class Lane:
         """
         now = time.monotonic()
         ahead = self._seconds_ahead(now)
-        if self.queued and self.queued + cost > self._most_queued:
+        if self.queued and self.queued + cost > self.most_queued:
             self.counts.overloaded += 1
             raise OverloadedError(
-                f"{self.queued} items wait in the {self.name} lane, and it takes {self._most_queued}. "
+                f"{self.queued} items wait in the {self.name} lane, and it takes {self.most_queued}. "
                 "Try again later, or ask for less at a time.",
                 retry_after=ahead,
             )
@@ -96,7 +124,8 @@ class Lane:
                 "Allow more time, or try again later."
             )
         deadline = float("inf") if remaining is None else now + remaining
-        work = Work(compute, query, cost, deadline, asyncio.get_running_loop().create_future())
+        future = asyncio.get_running_loop().create_future()
+        work = Work(compute, query, cost, now, deadline, future, CURRENT.get())
         self._waiting.append(work)
         self.queued += cost
         if self._busy_until is None:
@@ -163,20 +192,23 @@ class Lane:
         started = time.monotonic()
         answers = _answers(batch[0].compute, [work.query for work in batch])
         try:
-            loop.call_soon_threadsafe(self._finish, batch, answers, cost, time.monotonic() - started)
+            done = Batch(self.name, batch, cost, started, time.monotonic() - started)
+            loop.call_soon_threadsafe(self._finish, done, answers)
         except RuntimeError:
             logger.debug("the loop is gone, and with it who asked")
 
-    def _finish(self, batch: list[Work], answers: list[Any], cost: int, seconds: float) -> None:
+    def _finish(self, batch: Batch, answers: list[Any]) -> None:
         share = SMOOTHING if self._seconds_per_item else 1.0
-        self._seconds_per_item += share * (seconds / cost - self._seconds_per_item)
+        self._seconds_per_item += share * (batch.seconds / batch.cost - self._seconds_per_item)
         counts = self.counts
         counts.batches += 1
-        counts.queries += len(batch)
-        counts.items += cost
-        counts.busy_seconds += seconds
+        counts.queries += len(batch.works)
+        counts.items += batch.cost
+        counts.busy_seconds += batch.seconds
         self._gather()
-        for work, answer in zip(batch, answers, strict=True):
+        for observe in self._observers:
+            observe(batch)
+        for work, answer in zip(batch.works, answers, strict=True):
             if work.answer.done():
                 continue
             if isinstance(answer, Exception):

@@ -39,6 +39,15 @@ class Kept:
     saved: float
 
 
+@dataclass
+class CacheCounts:
+    """How looking for a version has ended since the start. What is damaged is a miss, too."""
+
+    hits: int = 0
+    misses: int = 0
+    damaged: int = 0
+
+
 class ModelCache:
     """The versions that one reference to a model meant, the newest few.
 
@@ -48,12 +57,17 @@ class ModelCache:
     def __init__(self, folder: Path, store_uri: str, name: str, alias: str, version: str = "") -> None:
         """alias, version  one of them: what is served is named by it. No alias can be named v3."""
         store = hashlib.sha256(store_uri.encode()).hexdigest()[:16]  # the URI may hold a password
+        self.counts = CacheCounts()
         self._folder = folder / store / f"{quote(name, safe='')}@{quote(alias or f'v{version}', safe='')}"
 
     def get(self, version: str, digest: str) -> Path | None:
         """The bundle of a version, if it is here and has this SHA-256."""
         kept = self._read(version)
-        return kept.path if kept and kept.digest == digest and self._is_whole(kept) else None
+        if kept and kept.digest == digest and self._is_whole(kept):
+            self.counts.hits += 1
+            return kept.path
+        self.counts.misses += 1
+        return None
 
     def last_good(self) -> Kept | None:
         """What was found good last, of what is still whole."""
@@ -98,5 +112,6 @@ class ModelCache:
             logger.warning("the cached version %s is left aside: %s", kept.version, error)
             return False
         if not whole:
+            self.counts.damaged += 1
             logger.warning("%s is damaged and is left aside: its SHA-256 is another", kept.path)
         return whole

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,15 +24,22 @@ from widedeep.errors import InvalidQueryError
 
 logger = logging.getLogger(__name__)
 
+REQUEST_ID = "x-request-id"  # in a call's metadata, for requests without an id of their own
+ID_LIMIT = 256  # characters
+
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call, from its first moment to its last.
+    """One call, from its first moment to its last, or one message of a stream's.
 
     service  such as widedeep.v1.Recommender
     started  on the clock of time.monotonic
     caller   whose token it came with; empty where none is asked for
     code     how it ended; CANCELLED until it has
+    text     what was said of its error
+    request  None for a stream, and for bytes that are none
+    stream   the call that a message came with
+    span     what traces it, if it is traced
     """
 
     service: str
@@ -41,6 +49,29 @@ class Call:
     started: float = field(default_factory=time.monotonic)
     caller: str = ""
     code: int = code_pb2.CANCELLED
+    text: str = ""
+    request: Message | None = None
+    stream: Call | None = None
+    span: Any = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}/{self.method}"
+
+    @property
+    def request_id(self) -> str:
+        """The request's own id, else that of its metadata; cut where it is longer than any that is answered."""
+        own: str = getattr(self.request, "request_id", "") or self.metadata(REQUEST_ID)
+        return own[:ID_LIMIT]
+
+    def metadata(self, key: str) -> str:
+        for name, value in self.context.invocation_metadata() or ():
+            if name == key:
+                return str(value)
+        return ""
+
+
+CURRENT: ContextVar[Call | None] = ContextVar("call", default=None)  # whose work is done
 
 
 class Gate(Protocol):
@@ -59,17 +90,30 @@ class Watcher(Protocol):
         """request, response  None for streams, and where there is none"""
 
 
+class MessageWatcher(Protocol):
+    """Who is told of each message of a stream, as a Watcher is of calls."""
+
+    def message_began(self, call: Call) -> None: ...
+
+    def message_ended(self, call: Call, request: Message | None, response: Message | None) -> None: ...
+
+
 class Calls:
     """Stands between gRPC and a servicer's methods."""
 
     def __init__(
-        self, limits: StreamLimits, gate: Gate | None = None, watchers: Sequence[Watcher] = ()
+        self,
+        limits: StreamLimits,
+        gate: Gate | None = None,
+        watchers: Sequence[Watcher] = (),
+        message_watchers: Sequence[MessageWatcher] = (),
     ) -> None:
         self.active = 0
         self.streams: set[Stream] = set()
         self._limits = limits
         self._gate = gate
         self._watchers = watchers
+        self._message_watchers = message_watchers
         self._draining = False
         self._ended = asyncio.Event()
 
@@ -106,6 +150,7 @@ class Calls:
             await self._ended.wait()
 
     def _begin(self, call: Call) -> None:
+        CURRENT.set(call)  # of this call's task alone
         self.active += 1
         for watcher in self._watchers:
             watcher.began(call)
@@ -119,7 +164,7 @@ class Calls:
 
     def _guard_unary(self, service: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         async def handle(request: Message | None, context: grpc.aio.ServicerContext) -> Message:
-            call = Call(service, name, False, context)
+            call = Call(service, name, False, context, request=request)
             response: Message | None = None
             self._begin(call)
             try:
@@ -132,7 +177,7 @@ class Calls:
                 return response
             except Exception as error:
                 found = status.of(error)
-                call.code = found.code
+                call.code, call.text = found.code, found.message
                 return await context.abort_with_status(rpc_status.to_status(found))
             finally:
                 self._end(call, request, response)
@@ -146,7 +191,7 @@ class Calls:
 
         async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
             call = Call(service, name, True, context)
-            stream = Stream(context, method, self._limits)
+            stream = Stream(context, self._watched(call, method), self._limits)
             self._begin(call)
             self.streams.add(stream)
             try:
@@ -158,7 +203,7 @@ class Calls:
                 call.code = code_pb2.OK
             except Exception as error:
                 found = status.of(error)
-                call.code = found.code
+                call.code, call.text = found.code, found.message
                 try:
                     async with asyncio.timeout(self._limits.stall):
                         await context.abort_with_status(rpc_status.to_status(found))
@@ -170,6 +215,39 @@ class Calls:
                 self._end(call)
 
         return handle
+
+    def _watched(
+        self, stream: Call, method: Callable[[Any], Coroutine[Any, Any, Message]]
+    ) -> Callable[[Any], Coroutine[Any, Any, Message]]:
+        """`method`, which answers a message {request} with a message {status, response}, and is told of."""
+        if not self._message_watchers:
+            return method
+
+        async def answer(message: Any) -> Message:
+            call = Call(
+                stream.service,
+                stream.method,
+                True,
+                stream.context,
+                caller=stream.caller,
+                request=message.request,
+                stream=stream,
+            )
+            CURRENT.set(call)  # of this message's task alone
+            for watcher in self._message_watchers:
+                watcher.message_began(call)
+            response: Message | None = None
+            try:
+                reply: Any = await method(message)
+                call.code, call.text = reply.status.code, reply.status.message
+                if not call.code:
+                    response = reply.response
+                return reply
+            finally:
+                for watcher in self._message_watchers:
+                    watcher.message_ended(call, call.request, response)
+
+        return answer
 
 
 def _parser(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from server.batcher import Lane
+from collections.abc import Callable, Iterator, Sequence
+
+from server.batcher import Batch, Lane
 from server.served import Details, ServedModel
 from server.settings import ServerSettings
 from widedeep.queries import Query, Ranking, ScoreQuery, Scores, Similar, SimilarQuery
@@ -15,9 +17,13 @@ EXPLAINED = (
 class Lanes:
     """Rankings and scores apart, so that a long ranking does not hold up a score."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self.rankings = Lane("ranking", settings.queued_rankings, settings.rankings_at_once)
-        self.scores = Lane("scoring", settings.queued_scores, settings.scores_at_once)
+    def __init__(self, settings: ServerSettings, observers: Sequence[Callable[[Batch], None]] = ()) -> None:
+        """observers  told of each batch"""
+        self.rankings = Lane("ranking", settings.queued_rankings, settings.rankings_at_once, observers)
+        self.scores = Lane("scoring", settings.queued_scores, settings.scores_at_once, observers)
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter((self.rankings, self.scores))
 
     async def recommend(
         self, model: ServedModel, query: Query, with_details: bool, remaining: float | None

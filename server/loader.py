@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from server.cache import ModelCache, default_folder
+from server.cache import CacheCounts, ModelCache, default_folder
 from server.registry import Found, Registry, absolute
 from server.served import ServedModel
 from server.settings import ServerSettings
@@ -59,6 +59,10 @@ class Loader:
             folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else default_folder()
             store = absolute(settings.tracking_uri)
             self._cache = ModelCache(folder, store, self.name, self.alias, self._version)
+
+    @property
+    def cache_counts(self) -> CacheCounts:
+        return self._cache.counts if self._cache else CacheCounts()
 
     def find(self) -> Found:
         """The version that is asked for, as it stands in the registry now.

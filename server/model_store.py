@@ -122,7 +122,8 @@ class ModelStore:
         models = [] if self._current is None else [_status(self._current, ModelState.SERVING)]
         others = [*(_status(model, ModelState.RETIRING) for model in self._retiring), *follower.models()]
         models += sorted(others, key=lambda model: model.since, reverse=True)
-        return StoreStatus(models, follower.status() if self._loader.is_registered else None, follower.counts)
+        registry = follower.status() if self._loader.is_registered else None
+        return StoreStatus(models, registry, follower.counts, self._loader.cache_counts)
 
     def _free(self, model: ServedModel) -> None:
         """Off the event loop: to take a large model apart holds up requests."""

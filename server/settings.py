@@ -101,6 +101,10 @@ class ServerSettings:
     stream_stall: float = _setting(
         30.0, "seconds an answer may wait to be read before the stream is cut off", within=(0.01, 10**6)
     )
+    metrics_port: int = _setting(
+        0, "port for /metrics, /livez and /readyz over HTTP; 0: none", within=(0, 65_535)
+    )
+    metrics_host: str = _setting("127.0.0.1", "address to listen on for them")
     log_level: str = _setting(
         "info", "least level that is logged", one_of=("debug", "info", "warning", "error")
     )
