@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health as grpc_health
@@ -11,9 +12,10 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server import addresses
-from server.calls import Calls
+from server.calls import Calls, MessageWatcher
 from server.health import Health
 from server.lanes import Lanes
+from server.logs import RequestLog
 from server.metrics import Metrics
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
@@ -24,6 +26,9 @@ from server.state_metrics import StateMetrics
 from server.streams import StreamLimits
 from widedeep.errors import ConfigError
 
+if TYPE_CHECKING:
+    from server.tracing import Tracing
+
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
@@ -33,17 +38,24 @@ class Server:
     """One listening server. To be used from one event loop."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """Raises  ConfigError: a model URI of the wrong form"""
+        """Raises  ConfigError: a model URI of the wrong form, or traces are wanted and cannot be sent"""
         self.settings = settings
         self.store = ModelStore(settings)
         self.address = settings.address
         self.health = Health(SERVICE.full_name)
         self.metrics = Metrics([SERVICE.full_name])
-        self.lanes = Lanes(settings, [self.metrics.batch])
+        self.tracing = _tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        watchers: list[MessageWatcher] = [
+            *([self.tracing] if self.tracing else []),
+            self.metrics,
+            RequestLog(settings.log_requests, settings.log_requests_most),
+        ]
+        observers = [self.metrics.batch, *([self.tracing.batch] if self.tracing else [])]
+        self.lanes = Lanes(settings, observers)
         self.calls = Calls(
             StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall),
-            watchers=[self.metrics],
-            message_watchers=[self.metrics],
+            watchers=watchers,
+            message_watchers=watchers,
         )
         self.metrics.add(
             StateMetrics(self.health, self.store, self.lanes, self.calls, settings.max_concurrent_calls)
@@ -113,6 +125,18 @@ class Server:
         await self.calls.ended()  # a call that the loop's end has to cancel is logged by gRPC as a fault
         self.lanes.close()
         self.health.stop()
+        if self.tracing:
+            await self.tracing.close()
         if self._probes:
             self._probes.close()
         logger.info("stopped")
+
+
+def _tracing(endpoint: str) -> Tracing:
+    try:
+        from server.tracing import Tracing
+    except ImportError as error:
+        raise ConfigError(
+            f"--otlp-endpoint needs what is not installed ({error}): pip install -e '.[otel]'."
+        ) from error
+    return Tracing(endpoint)

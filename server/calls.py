@@ -90,8 +90,8 @@ class Watcher(Protocol):
         """request, response  None for streams, and where there is none"""
 
 
-class MessageWatcher(Protocol):
-    """Who is told of each message of a stream, as a Watcher is of calls."""
+class MessageWatcher(Watcher, Protocol):
+    """Who is told of each message of a stream besides, and in the same way."""
 
     def message_began(self, call: Call) -> None: ...
 
@@ -156,11 +156,11 @@ class Calls:
             watcher.began(call)
 
     def _end(self, call: Call, request: Message | None = None, response: Message | None = None) -> None:
-        for watcher in self._watchers:
-            watcher.ended(call, request, response)
         self.active -= 1
         if not self.active:
             self._ended.set()
+        for watcher in self._watchers:
+            watcher.ended(call, request, response)
 
     def _guard_unary(self, service: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         async def handle(request: Message | None, context: grpc.aio.ServicerContext) -> Message:
