@@ -42,9 +42,10 @@ class Probes:
             logger.warning("http://%s/ can be read from other machines", addresses.joined(host, port))
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop)
-        self._thread.join()
-        self._loop.close()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop)
+            self._thread.join()
+            self._loop.close()
 
     def _stop(self) -> None:
         self._listener.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 from registries import NAME, Releases
-from serving import running
+from serving import free_port, running
 
 from server import http_listener
 from server.command_line import settings_from
@@ -28,13 +27,6 @@ from widedeep.errors import ConfigError
 
 SECRET = "a secret of ours"
 BODY = b'{"entity": "model_version_alias", "action": "created", "data": {}}'
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def signed(
