@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from metrics_text import Read, read
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
-from prometheus_client.parser import text_string_to_metric_families
-from registries import NAME, Releases, registry
 from serving import Feed, Running, eventually, free_port, recommend, running, score_message
 
 from server.merge_metrics import merged
@@ -23,27 +20,6 @@ from server.pb import recommender_pb2 as pb
 
 pytest_plugins = ["serving_fixtures"]
 SERVICE = "widedeep.v1.Recommender"
-
-
-class Read:
-    """The samples of one text."""
-
-    def __init__(self, text: str) -> None:
-        self.families = {family.name: family for family in text_string_to_metric_families(text)}
-        self.samples = [sample for family in self.families.values() for sample in family.samples]
-
-    def __call__(self, name: str, **labels: str) -> float:
-        """The sum over what has these labels; NaN if nothing has."""
-        found = [
-            sample.value
-            for sample in self.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        ]
-        return sum(found) if found else math.nan
-
-
-def read(started: Running) -> Read:
-    return Read(started.server.metrics.text()[0].decode())
 
 
 def refused(call: Any, code: grpc.StatusCode) -> None:
@@ -146,43 +122,6 @@ def test_queues_and_batches_are_measured(bundle: Path) -> None:
         assert after("widedeep_batch_queries_bucket", lane="ranking", le="2.0") == 2
         assert after("widedeep_batch_seconds_count", lane="ranking") == 2
         assert after("widedeep_queue_wait_seconds_count", lane="ranking") == 3
-
-
-@pytest.fixture
-def releases(tmp_path: Path) -> Iterator[Releases]:
-    with registry(tmp_path) as made:
-        yield made
-
-
-def test_reloads_refusals_and_the_registry_are_told(releases: Releases, tmp_path: Path) -> None:
-    first, second = releases.add(), releases.add()
-    bad = releases.add(releases.changed())
-    releases.move(first)
-    settings = {"tracking_uri": releases.uri, "cache_dir": str(tmp_path / "cache"), "poll_seconds": 0.05}
-    with running(f"models:/{NAME}@champion", **settings) as started, started.stub() as stub:
-        recommend(stub, user_id="1")
-        assert read(started)("widedeep_model_cache_lookups_total", result="miss") == 1
-        releases.move(second)
-        assert eventually(lambda: read(started)("widedeep_reloads_total") == 1, 20)
-        recommend(stub, user_id="1")
-        releases.move(bad)
-        assert eventually(lambda: read(started)("widedeep_versions_refused_total") == 1, 20)
-        after = read(started)
-        assert after("widedeep_model_info", version=second, alias="champion", state="serving") == 1
-        assert after("widedeep_model_info", version=bad, state="refused") == 1
-        assert after("widedeep_answers_total", version=first, alias="champion") == 1
-        assert after("widedeep_answers_total", version=second) == 1
-        assert after("widedeep_registry_reachable") == 1
-        assert after("widedeep_registry_answer_timestamp_seconds") > 1e9
-        with releases.away():
-            assert eventually(lambda: read(started)("widedeep_registry_reachable") == 0, 20)
-            assert read(started)("widedeep_registry_failures_total") >= 1
-            assert read(started)("widedeep_registry_error") == 1
-        assert eventually(lambda: read(started)("widedeep_registry_reachable") == 1, 20)
-        releases.move(first)
-        assert eventually(lambda: read(started)("widedeep_reloads_total") == 2, 20)
-        assert read(started)("widedeep_model_cache_lookups_total", result="hit") == 1
-        assert read(started)("widedeep_model_from_cache") == 0
 
 
 def test_both_formats_are_read_by_their_parsers(bundle: Path) -> None:
