@@ -20,6 +20,7 @@ from typing import Any
 # Before grpc is imported: sockets are read by the thread that answers, which costs less CPU a call (grpc#43092).
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
+from server import logs
 from server.app import Server
 from server.command_line import settings_from
 from server.settings import ServerSettings
@@ -30,17 +31,20 @@ logger = logging.getLogger("server")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns  exit status: 0 after a drain, 2 for settings or a model that cannot be served"""
+    source = functools.partial(settings_from, arguments, os.environ)
     try:
-        source = functools.partial(settings_from, arguments, os.environ)
         settings = source()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(message)s",
-            stream=sys.stderr,
-        )
-        run(serve(settings, source))
     except WideDeepError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    logs.configure(settings)
+    try:
+        run(serve(settings, source))
+    except WideDeepError as error:
+        if settings.log_format == "json":
+            logger.critical("%s", error)
+        else:
+            print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 

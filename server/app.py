@@ -5,30 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from server import listening
+from server.call import MessageWatcher
 from server.calls import Calls
 from server.deadlines import Deadlines
 from server.entrance import OpenServices
 from server.guard import Guard
+from server.health import Health
 from server.lanes import Lanes
+from server.logs import RequestLog
+from server.metrics import Metrics
 from server.model_store import ModelStore
 from server.pb import recommender_pb2 as pb
+from server.probes import Probes
 from server.rereading import Change
 from server.servicer import Recommender
 from server.settings import ServerSettings
 from server.shadow import Shadow
+from server.state_metrics import StateMetrics
 from server.streams import StreamLimits
-from widedeep.errors import WideDeepError
+from widedeep.errors import ConfigError, WideDeepError
+
+if TYPE_CHECKING:
+    from server.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
-HEALTH_NAMES = ("", SERVICE.full_name)  # "" is the server as a whole
 
 
 class Server:
@@ -37,12 +47,20 @@ class Server:
     def __init__(self, settings: ServerSettings, source: Callable[[], ServerSettings] | None = None) -> None:
         """
         source  reads the settings anew; None: they stay
-        Raises  ConfigError: a tokens' file that cannot be used
+        Raises  ConfigError: a tokens' file that cannot be used, or traces are wanted and cannot be sent
         """
         self.settings = settings
         self.store = ModelStore(settings)
         self.address = settings.address
-        self.lanes = Lanes(settings)
+        self.health = Health(SERVICE.full_name)
+        self.metrics = Metrics([SERVICE.full_name])
+        self.tracing = _tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        watchers: list[MessageWatcher] = [
+            *([self.tracing] if self.tracing else []),
+            self.metrics,
+            RequestLog(settings.log_requests, settings.log_requests_most),
+        ]
+        self.lanes = Lanes(settings, [self.metrics.batch, *([self.tracing.batch] if self.tracing else [])])
         self.shadow = Shadow(self.store, settings, self.lanes)
         self.servicer = Recommender(self.store, settings, self.lanes, self.shadow)
         self.guard = Guard.of(settings)
@@ -51,11 +69,16 @@ class Server:
             Deadlines.of(settings),
             settings.max_concurrent_calls,
             self.guard,
+            watchers=watchers,
+            message_watchers=watchers,
             overload=self.lanes.refusal,
         )
         self._source = source or (lambda: settings)
         self._changing = asyncio.Lock()
-        self._health = health.aio.HealthServicer()
+        self.metrics.add(
+            StateMetrics(self.health, self.store, self.lanes, self.calls, settings.max_concurrent_calls)
+        )
+        self._probes: Probes | None = None
 
     async def start(self) -> None:
         """Listen. Until a model is loaded, health says NOT_SERVING and calls get UNAVAILABLE.
@@ -73,14 +96,17 @@ class Server:
         )
         self._grpc.add_generic_rpc_handlers((self.calls.handler(SERVICE, self.servicer),))
         to_all = OpenServices(self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, to_all)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, to_all)
         if not self.settings.tokens_file:
-            names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (SERVICE.full_name, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
                 reflection.aio.ReflectionServicer(names), to_all
             )
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.health.start()
         self.address = listening.listen(self._grpc, self.settings.host, self.settings.port, self.settings)
+        if self.settings.metrics_port:
+            self._probes = Probes(self.health, self.metrics.text)
+            await self._probes.start(self.settings.metrics_host, self.settings.metrics_port)
         await self._grpc.start()
         logger.info("listening on %s", self.address)
 
@@ -91,7 +117,7 @@ class Server:
         """
         async with self._changing:
             await self.store.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self.health.ready()
         logger.info("serving on %s", self.address)
 
     async def reread(self) -> list[str]:
@@ -125,7 +151,7 @@ class Server:
 
     async def drain(self) -> None:
         """Report NOT_SERVING, take no new calls, let those in flight end within the grace, stop."""
-        await self._health.enter_graceful_shutdown()
+        await self.health.drain()
         logger.info("draining: %d calls in flight", self.calls.active)
         self.calls.end_streams()
         await self.shadow.stop()
@@ -140,12 +166,23 @@ class Server:
         await stopping
         await self.calls.ended()  # a call that the loop's end has to cancel is logged by gRPC as a fault
         self.lanes.close()
+        self.health.stop()
+        if self.tracing:
+            await self.tracing.close()
+        if self._probes:
+            self._probes.close()
         logger.info("stopped")
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in HEALTH_NAMES:
-            await self._health.set(name, status)
 
 
 def _stream_limits(settings: ServerSettings) -> StreamLimits:
     return StreamLimits(settings.stream_in_flight, settings.stream_idle, settings.stream_stall)
+
+
+def _tracing(endpoint: str) -> Tracing:
+    try:
+        from server.tracing import Tracing
+    except ImportError as error:
+        raise ConfigError(
+            f"--otlp-endpoint needs what is not installed ({error}): pip install -e '.[otel]'."
+        ) from error
+    return Tracing(endpoint)

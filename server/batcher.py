@@ -15,49 +15,20 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
+from server.call import CURRENT
 from server.status import DeadlineError, OverloadedError
+from server.work import Batch, Compute, LaneCounts, Work
 
 logger = logging.getLogger(__name__)
 
-Compute = Callable[[list[Any]], list[Any]]  # queries to answers, one each; an answer may be an exception
 TURNS = 8  # of the event loop without a new query, after which there is none at hand
 LOOK_AHEAD = 256  # queries of other models that are passed over to fill a batch
 SMOOTHING = 0.2  # the latest batch's share of the expected cost of an item
 LONGEST_RETRY = 20.0  # seconds that a refused call is told to stay away, at most and on average
-
-
-@dataclass(slots=True)
-class Work:
-    """One query.
-
-    compute   what answers it; equal ones may share a batch
-    cost      in items
-    deadline  on the clock of time.monotonic
-    """
-
-    compute: Compute
-    query: Any
-    cost: int
-    deadline: float
-    answer: asyncio.Future[Any]
-
-
-@dataclass
-class LaneCounts:
-    """What a lane has done since the start."""
-
-    batches: int = 0
-    queries: int = 0
-    items: int = 0
-    overloaded: int = 0  # refused, because more waited than may
-    hopeless: int = 0  # refused, because the deadline could not be met
-    dropped: int = 0  # cancelled or expired before their turn, and never computed
-    busy_seconds: float = 0.0
 
 
 class Lane:
@@ -70,12 +41,14 @@ class Lane:
         most_at_once: int,
         max_wait: float,
         initializer: Callable[[], None] | None = None,
+        observers: Sequence[Callable[[Batch], None]] = (),
     ) -> None:
         """
         most_queued   items that may wait; a query beyond them is refused, unless nothing waits
         most_at_once  items in a batch; one query alone may have more
         max_wait      seconds of work before a new query; beyond them it is refused or, if it is patient, held back
         initializer   is called by the thread, once
+        observers     told of each batch, on the event loop, before its answers are given
         """
         self.name = name
         self.counts = LaneCounts()
@@ -84,6 +57,7 @@ class Lane:
         self.most_queued = most_queued
         self.most_at_once = most_at_once
         self.max_wait = max_wait
+        self._observers = observers
         self._waiting: deque[Work] = deque()
         self._held: deque[Work] = deque()  # patient, and not yet let in
         self._held_cost = 0  # items
@@ -123,7 +97,8 @@ class Lane:
                 "Allow more time, or try again later."
             )
         deadline = float("inf") if remaining is None else now + remaining
-        work = Work(compute, query, cost, deadline, asyncio.get_running_loop().create_future())
+        future = asyncio.get_running_loop().create_future()
+        work = Work(compute, query, cost, now, deadline, future, CURRENT.get())
         self.queued += cost
         if patient and (self._held or ahead > self.max_wait / 2):
             self._held.append(work)
@@ -229,22 +204,25 @@ class Lane:
         started = time.monotonic()
         answers = _answers(batch[0].compute, [work.query for work in batch])
         try:
-            loop.call_soon_threadsafe(self._finish, batch, answers, cost, time.monotonic() - started)
+            done = Batch(self.name, batch, cost, started, time.monotonic() - started)
+            loop.call_soon_threadsafe(self._finish, done, answers)
         except RuntimeError:
             logger.debug("the loop is gone, and with it who asked")
 
-    def _finish(self, batch: list[Work], answers: list[Any], cost: int, seconds: float) -> None:
+    def _finish(self, batch: Batch, answers: list[Any]) -> None:
         share = SMOOTHING if self._seconds_per_item else 1.0
-        self._seconds_per_item += share * (seconds / cost - self._seconds_per_item)
+        self._seconds_per_item += share * (batch.seconds / batch.cost - self._seconds_per_item)
         counts = self.counts
         counts.batches += 1
-        counts.queries += len(batch)
-        counts.items += cost
-        counts.busy_seconds += seconds
-        self._pressure += SMOOTHING * (self._refused / len(batch) - self._pressure)
-        self._refused, self._done = 0, cost
+        counts.queries += len(batch.works)
+        counts.items += batch.cost
+        counts.busy_seconds += batch.seconds
+        self._pressure += SMOOTHING * (self._refused / len(batch.works) - self._pressure)
+        self._refused, self._done = 0, batch.cost
         self._gather()
-        for work, answer in zip(batch, answers, strict=True):
+        for observe in self._observers:
+            observe(batch)
+        for work, answer in zip(batch.works, answers, strict=True):
             if work.answer.done():
                 continue
             if isinstance(answer, Exception):

@@ -40,14 +40,35 @@ class Kept:
     saved: float
 
 
+@dataclass
+class CacheCounts:
+    """How looking for a version has ended since the start. What is damaged is a miss, too."""
+
+    hits: int = 0
+    misses: int = 0
+    damaged: int = 0
+
+
 class ModelCache:
     """The versions that one reference to a model meant, the newest few.
 
     It never stands in the way of serving: what cannot be written or read is logged and left.
     """
 
-    def __init__(self, folder: Path, store_uri: str, name: str, alias: str, version: str = "") -> None:
-        """alias, version  one of them: what is served is named by it. No alias can be named v3."""
+    def __init__(
+        self,
+        folder: Path,
+        store_uri: str,
+        name: str,
+        alias: str,
+        version: str = "",
+        counts: CacheCounts | None = None,
+    ) -> None:
+        """
+        alias, version  one of them: what is served is named by it. No alias can be named v3.
+        counts          to count in
+        """
+        self._counts = CacheCounts() if counts is None else counts
         store = hashlib.sha256(store_uri.encode()).hexdigest()[:16]  # the URI may hold a password
         self._name = quote(name, safe="")
         self._folder = folder / store / f"{self._name}@{quote(alias or f'v{version}', safe='')}"
@@ -58,7 +79,9 @@ class ModelCache:
         for folder in (self._folder, *sorted(set(others) - {self._folder})):
             kept = self._read(version, folder)
             if kept and kept.digest == digest and self._is_whole(kept):
+                self._counts.hits += 1
                 return kept.path
+        self._counts.misses += 1
         return None
 
     def last_good(self) -> Kept | None:
@@ -104,5 +127,6 @@ class ModelCache:
             logger.warning("the cached version %s is left aside: %s", kept.version, error)
             return False
         if not whole:
+            self._counts.damaged += 1
             logger.warning("%s is damaged and is left aside: its SHA-256 is another", kept.path)
         return whole

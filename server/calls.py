@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2
 
 from server import status
-from server.call import Call, Gate, Watcher
+from server.call import CURRENT, Call, Gate, MessageWatcher, Watcher
 from server.deadlines import Deadlines
 from server.entrance import Entrance
 from server.status import OverloadedError, UnavailableError
@@ -37,6 +37,7 @@ class Calls:
         most: int,
         gate: Gate | None = None,
         watchers: Sequence[Watcher] = (),
+        message_watchers: Sequence[MessageWatcher] = (),
         overload: Callable[[str], OverloadedError | None] = lambda _: None,
     ) -> None:
         """
@@ -50,6 +51,7 @@ class Calls:
         self._most = most
         self._gate = gate
         self._watchers = watchers
+        self._message_watchers = message_watchers
         self._overload = overload
         self._draining = False
         self._ended = asyncio.Event()
@@ -101,16 +103,17 @@ class Calls:
             await self._ended.wait()
 
     def _begin(self, call: Call) -> None:
+        CURRENT.set(call)  # of this call's task alone
         self.active += 1
         for watcher in self._watchers:
             watcher.began(call)
 
-    def _end(self, call: Call, request: Message | None = None, response: Message | None = None) -> None:
-        for watcher in self._watchers:
-            watcher.ended(call, request, response)
+    def _end(self, call: Call, response: Message | None = None) -> None:
         self.active -= 1
         if not self.active:
             self._ended.set()
+        for watcher in self._watchers:
+            watcher.ended(call, response)
 
     def _admit(self, call: Call) -> None:
         if self.active > self._most:
@@ -132,6 +135,7 @@ class Calls:
                 raise UnavailableError("This token has become known this moment. Try again.")
             except Exception as error:
                 call.code, ending = status.ending(error)
+                call.text = ending.details
                 await _abort(context, ending)
             finally:
                 self._end(call)
@@ -147,14 +151,13 @@ class Calls:
     ) -> Callable[..., Any]:
         async def handle(raw: bytes, context: grpc.aio.ServicerContext) -> Message:
             call = Call(service, name, False, context)
-            request: Message | None = None
             response: Message | None = None
             self._begin(call)
             try:
                 self._admit(call)
                 if refusal := self._overload(name):  # before it costs more than it must
                     raise refusal
-                request = parse(raw)
+                call.request = request = parse(raw)
                 if request is None:
                     raise InvalidQueryError("request", "the bytes are not a message of this method's type.")
                 response = await self._deadlines.hold(method(request, context), context.time_remaining())
@@ -162,9 +165,10 @@ class Calls:
                 return response
             except Exception as error:
                 call.code, ending = status.ending(error)
+                call.text = ending.details
                 await _abort(context, ending)
             finally:
-                self._end(call, request, response)
+                self._end(call, response)
 
         return handle
 
@@ -179,7 +183,9 @@ class Calls:
 
         async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
             call = Call(service, name, True, context)
-            stream = Stream(context, self._admitting(call, method, response), self._limits)
+            stream = Stream(
+                context, self._watched(call, self._admitting(call, method, response)), self._limits
+            )
             self._begin(call)
             self.streams.add(stream)
             try:
@@ -190,6 +196,7 @@ class Calls:
                 call.code = code_pb2.OK
             except Exception as error:
                 call.code, ending = status.ending(error)
+                call.text = ending.details
                 try:
                     async with asyncio.timeout(self._limits.stall):
                         await _abort(context, ending)
@@ -216,6 +223,39 @@ class Calls:
                 refused: Message = response(request_id=message.request.request_id, status=status.of(error))
                 return refused
             return await method(message)
+
+        return answer
+
+    def _watched(
+        self, stream: Call, method: Callable[[Any], Coroutine[Any, Any, Message]]
+    ) -> Callable[[Any], Coroutine[Any, Any, Message]]:
+        """`method`, which answers a message {request} with a message {status, response}, and is told of."""
+        if not self._message_watchers:
+            return method
+
+        async def answer(message: Any) -> Message:
+            call = Call(
+                stream.service,
+                stream.method,
+                True,
+                stream.context,
+                caller=stream.caller,
+                request=message.request,
+                stream=stream,
+            )
+            CURRENT.set(call)  # of this message's task alone
+            for watcher in self._message_watchers:
+                watcher.message_began(call)
+            response: Message | None = None
+            try:
+                reply: Any = await method(message)
+                call.code, call.text = reply.status.code, reply.status.message
+                if not call.code:
+                    response = reply.response
+                return reply
+            finally:
+                for watcher in self._message_watchers:
+                    watcher.message_ended(call, response)
 
         return answer
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 from server.batcher import Lane
 from server.deadlines import Deadlines
 from server.served import Details, ServedModel
 from server.settings import ServerSettings
 from server.status import OverloadedError
+from server.work import Batch
 from widedeep.queries import Query, Ranking, ScoreQuery, Scores, Similar, SimilarQuery
 
 EXPLAINED = (
@@ -17,16 +20,24 @@ EXPLAINED = (
 class Lanes:
     """Rankings and scores apart, so that a long ranking does not hold up a score."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, observers: Sequence[Callable[[Batch], None]] = ()) -> None:
+        """observers  told of each batch"""
         wait = settings.max_wait
-        self.rankings = Lane("ranking", settings.queued_rankings, settings.rankings_at_once, wait)
-        self.scores = Lane("scoring", settings.queued_scores, settings.scores_at_once, wait)
+        self.rankings = Lane(
+            "ranking", settings.queued_rankings, settings.rankings_at_once, wait, observers=observers
+        )
+        self.scores = Lane(
+            "scoring", settings.queued_scores, settings.scores_at_once, wait, observers=observers
+        )
         self._deadlines = Deadlines.of(settings)
         self._of_method = {
             "Recommend": self.rankings,
             "SimilarItems": self.rankings,
             "Score": self.scores,
         }
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter((self.rankings, self.scores))
 
     def refusal(self, method: str) -> OverloadedError | None:
         """Why a call of this method would be refused now, whatever it asks."""

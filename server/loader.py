@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from server.cache import ModelCache, default_folder
+from server.cache import CacheCounts, ModelCache, default_folder
 from server.registry import Found, Registry, absolute
 from server.served import ServedModel
 from server.settings import ServerSettings
@@ -37,7 +37,10 @@ NICENESS = 5  # of the loader's thread, so that requests go first; with more a b
 class Loader:
     """Loads one target."""
 
-    def __init__(self, settings: ServerSettings, target: Target) -> None:
+    def __init__(
+        self, settings: ServerSettings, target: Target, cache_counts: CacheCounts | None = None
+    ) -> None:
+        """cache_counts  to count in"""
         self.settings = settings
         self.target = target
         self._registry: Registry | None = None
@@ -45,7 +48,7 @@ class Loader:
         if target.is_registered and settings.cache_models:
             folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else default_folder()
             store = absolute(settings.tracking_uri)
-            self._cache = ModelCache(folder, store, target.name, target.alias, target.version)
+            self._cache = ModelCache(folder, store, target.name, target.alias, target.version, cache_counts)
 
     def find(self) -> Found:
         """The version that is asked for, as it stands in the registry now.

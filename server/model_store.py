@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
+from server.cache import CacheCounts
 from server.loader import free_memory, yield_to_others
 from server.served import ServedModel, now
 from server.settings import ServerSettings
@@ -56,6 +57,7 @@ class ModelStore:
         self._main: Slot | None = None  # None until everything has been started
         self._retiring: list[ServedModel] = []
         self._gone = Counts()  # of slots that are closed
+        self._cache_counts = CacheCounts()
         self._webhook: Webhook | None = None
 
     async def start(self) -> ServedModel:
@@ -163,7 +165,7 @@ class ModelStore:
             if slot.current or self._main:  # else it is only being loaded
                 models.append(slot.status(traffic.shares.get(target, 0.0), target == traffic.shadow))
         models += sorted(others, key=lambda model: model.since, reverse=True)
-        return StoreStatus(models, self._registry(), self._counts())
+        return StoreStatus(models, self._registry(), self._counts(), self._cache_counts)
 
     def _registry(self) -> RegistryStatus | None:
         """Of the largest share, with what is wrong of any."""
@@ -192,7 +194,7 @@ class ModelStore:
 
     async def _open(self, target: Target, settings: ServerSettings, required: bool) -> None:
         """Load what a target means, and follow it.  Raises  what `start` raises, if it is required"""
-        slot = Slot(target, settings, self._thread, self._loaded, self._retire)
+        slot = Slot(target, settings, self._thread, self._loaded, self._retire, self._cache_counts)
         self._slots[target] = slot
         try:
             await slot.start()

@@ -166,10 +166,20 @@ class ServerSettings:
         within=(0.01, 10**6),
         live=True,
     )
+    metrics_port: int = _setting(
+        0, "port for /metrics, /livez and /readyz over HTTP; 0: none", within=(0, 65_535)
+    )
+    metrics_host: str = _setting("127.0.0.1", "address to listen on for them")
+    otlp_endpoint: str = _setting(
+        "", "receiver of traces, such as http://localhost:4318; needs the extra `otel`; empty: none"
+    )
     settings_file: str = _setting("", "TOML file of settings, read again on SIGHUP; empty: none")
     log_level: str = _setting(
         "info", "least level that is logged", one_of=("debug", "info", "warning", "error"), live=True
     )
+    log_format: str = _setting("text", "of a line; json: an object", one_of=("text", "json"))
+    log_requests: str = _setting("errors", "requests with a line in the log", one_of=("off", "errors", "all"))
+    log_requests_most: int = _setting(50, "such lines a second; the rest is counted", within=(1, 10**6))
 
     def __post_init__(self) -> None:
         if not self.model:

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from server.batcher import Compute, Lane
+from server.batcher import Lane
 from server.lanes import Lanes
 from server.loader import yield_to_others
 from server.model_store import ModelStore
 from server.served import ServedModel
 from server.settings import ServerSettings
 from server.status import OverloadedError
+from server.work import Compute
 from widedeep.errors import RequestError
 from widedeep.queries import Query, Ranking, ScoreQuery, Scores
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from server.cache import CacheCounts
 from server.follower import Follower
 from server.loader import Loader
 from server.registry import Found
@@ -29,6 +30,7 @@ class Slot:
         thread: Executor,
         loaded: Callable[[], list[ServedModel]],
         retire: Callable[[ServedModel], None],
+        cache_counts: CacheCounts,
     ) -> None:
         """
         loaded  the models of all slots: two of the same version share what is loaded
@@ -37,7 +39,7 @@ class Slot:
         self.target = target
         self.current: ServedModel | None = None
         self.since = now()
-        self._loader = Loader(settings, target)
+        self._loader = Loader(settings, target, cache_counts)
         self._thread = thread
         self._loaded = loaded
         self._retire = retire

@@ -134,7 +134,7 @@ def of(error: Exception) -> status_pb2.Status:
         code, reason = OF_THE_SERVER[type(error)]
         return _status(code, _shortened(str(error)), _info(reason))
     incident = uuid.uuid4().hex
-    logger.error("internal error %s", incident, exc_info=error)
+    logger.error("internal error %s", incident, exc_info=error, extra={"fields": {"incident": incident}})
     return _status(
         code_pb2.INTERNAL,
         f"The server failed on this request. Its log has the reason under {incident}.",

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
+from server.cache import CacheCounts
+
 
 class ModelState(enum.StrEnum):
     LOADING = "loading"  # being fetched, checked and warmed up
@@ -73,3 +75,4 @@ class StoreStatus:
     models: list[ModelStatus]
     registry: RegistryStatus | None
     counts: Counts
+    cache: CacheCounts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import queue
+import socket
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -170,6 +171,13 @@ def eventually(condition: Any, seconds: float = 10.0) -> bool:
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return bool(condition())
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
 
 
 def score_message(item_ids: list[str], **fields: Any) -> pb.ScoreStreamRequest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,9 +17,9 @@ from typing import Any
 
 import pytest
 from registries import NAME, Releases
-from serving import running
+from serving import free_port, running
 
-from server import webhook
+from server import http_listener
 from server.command_line import settings_from
 from server.settings import ServerSettings
 from server.webhook import Webhook, secret_of
@@ -28,13 +27,6 @@ from widedeep.errors import ConfigError
 
 SECRET = "a secret of ours"
 BODY = b'{"entity": "model_version_alias", "action": "created", "data": {}}'
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def signed(
@@ -100,9 +92,9 @@ async def listening() -> AsyncIterator[Listening]:
         ("POST", BODY, lambda: {**signed(), "X-MLflow-Delivery-Id": "d-2"}, 401),
         ("POST", BODY, lambda: {**signed(), "X-MLflow-Timestamp": "9" * 400}, 401),
         ("POST", BODY, lambda: {**signed(), "X-MLflow-Timestamp": "²"}, 401),
-        ("POST", bytes(webhook.MAX_BODY + 1), dict, 413),
+        ("POST", bytes(http_listener.MAX_BODY + 1), dict, 413),
         ("POST", BODY, lambda: {**signed(), "Content-Length": "-1"}, 411),
-        ("POST", BODY, lambda: {**signed(), "Filling": "x" * webhook.MAX_HEAD}, 431),
+        ("POST", BODY, lambda: {**signed(), "Filling": "x" * http_listener.MAX_HEAD}, 431),
         ("GET", BODY, signed, 405),
     ],
 )
@@ -120,13 +112,13 @@ def test_only_what_was_signed_just_now_wakes(
 
 
 def test_slow_and_many_clients_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "PATIENCE", 0.5)
+    monkeypatch.setattr(http_listener, "PATIENCE", 0.5)
 
     async def life() -> None:
         async with listening() as made:
             slow = [
                 await asyncio.open_connection("127.0.0.1", made.port)
-                for _ in range(webhook.MAX_CONNECTIONS + 5)
+                for _ in range(http_listener.MAX_CONNECTIONS + 5)
             ]
             for _, writer in slow:
                 writer.write(b"POST / HTTP/1.1\r\n")  # and no more
