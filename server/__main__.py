@@ -20,6 +20,8 @@ os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 from server.app import Server
 from server.command_line import settings_from
 from server.settings import ServerSettings
+from server.worker import Worker
+from server.workers import supervise
 from widedeep.errors import WideDeepError
 
 logger = logging.getLogger("server")
@@ -29,12 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns  exit status: 0 after a drain, 2 for settings or a model that cannot be served"""
     try:
         settings = settings_from(arguments, os.environ)
+        worker = Worker.of(os.environ)
+        who = f"worker {worker.number}: " if worker else ""
         logging.basicConfig(
             level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(message)s",
+            format=f"%(asctime)s %(levelname)s {who}%(message)s",
             stream=sys.stderr,
         )
-        run(serve(settings))
+        if settings.workers > 1 and worker is None:
+            words = sys.argv[1:] if arguments is None else arguments
+            return asyncio.run(supervise(settings, words))  # uvloop forks, which gRPC's threads do not like
+        run(serve(settings, worker))
     except WideDeepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,26 +59,35 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
         runner.run(coroutine)
 
 
-async def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
-    stop = asyncio.Event()
+async def serve(settings: ServerSettings, worker: Worker | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or an operator's word, then drain. A second signal ends the process at once."""
+    signals: list[signal.Signals] = []
+    server = Server(settings, worker)
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        if signals:
             os._exit(128 + number)
         logger.info("%s", number.name)
-        stop.set()
+        signals.append(number)
+        server.ending.set()
+
+    def on_parents_end() -> None:
+        loop.remove_reader(0)
+        logger.warning("the parent process is gone")
+        server.ending.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    server = Server(settings)
+    if worker:
+        loop.add_reader(0, on_parents_end)  # nothing is ever written to it
     await server.start()
     loading = asyncio.create_task(server.load())
-    stopped = asyncio.create_task(stop.wait())
+    stopped = asyncio.create_task(server.ending.wait())
     try:
         await asyncio.wait((loading, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
+            await server.close_admin()
             os._exit(0)  # nothing was served yet, and a thread that loads cannot be interrupted
         loading.result()
         await stopped

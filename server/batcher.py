@@ -66,7 +66,7 @@ class Lane:
         self.counts = LaneCounts()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self.queued = 0  # items
-        self._most_queued = most_queued
+        self.most_queued = most_queued
         self._most_at_once = most_at_once
         self._waiting: deque[Work] = deque()
         self._busy_until: float | None = None  # when the batch at work should be done; None when idle
@@ -82,10 +82,10 @@ class Lane:
         """
         now = time.monotonic()
         ahead = self._seconds_ahead(now)
-        if self.queued and self.queued + cost > self._most_queued:
+        if self.queued and self.queued + cost > self.most_queued:
             self.counts.overloaded += 1
             raise OverloadedError(
-                f"{self.queued} items wait in the {self.name} lane, and it takes {self._most_queued}. "
+                f"{self.queued} items wait in the {self.name} lane, and it takes {self.most_queued}. "
                 "Try again later, or ask for less at a time.",
                 retry_after=ahead,
             )

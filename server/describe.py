@@ -29,7 +29,7 @@ def to_model_response(model: ServedModel, status: StoreStatus) -> pb.GetModelRes
             approximate=method.approximate,
             recall=method.recall,
         ),
-        registry=_registry(status),
+        registry=to_registry_status(status),
     )
 
 
@@ -37,7 +37,7 @@ def to_models_response(status: StoreStatus) -> pb.ListModelsResponse:
     return pb.ListModelsResponse(models=[_model(model) for model in status.models])
 
 
-def _registry(status: StoreStatus) -> pb.RegistryStatus | None:
+def to_registry_status(status: StoreStatus) -> pb.RegistryStatus | None:
     registry, counts = status.registry, status.counts
     if registry is None:
         return None

@@ -60,13 +60,15 @@ class Loader:
             store = absolute(settings.tracking_uri)
             self._cache = ModelCache(folder, store, self.name, self.alias, self._version)
 
-    def find(self) -> Found:
-        """The version that is asked for, as it stands in the registry now.
+    def find(self, version: str = "") -> Found:
+        """The version that is asked for, or `version` in its place, as it stands in the registry now.
 
         Raises  RegistryError, TrackingError
         """
         if self._registry is None:
             self._registry = Registry(self._settings.tracking_uri)
+        if version:
+            return self._registry.find(self.name, version=version)
         return self._registry.find(self.name, self.alias, self._version)
 
     def load(self, found: Found) -> ServedModel:
@@ -75,7 +77,7 @@ class Loader:
                 BundleError, DeviceError or anything else: it is not to be served
         """
         if self._cache and found.digest and (path := self._cache.get(found.version, found.digest)):
-            return self._from_bundle(path, found.version, found.digest)
+            return self._from_bundle(path, found.version, found.alias, found.digest)
         assert self._registry is not None, "what was found was found in a registry"
         try:
             folder = tempfile.TemporaryDirectory(prefix="widedeep-", ignore_cleanup_errors=True)
@@ -91,14 +93,14 @@ class Loader:
                     f"The {BUNDLE_NAME} of {found.uri} has the SHA-256 {digest} and was registered with "
                     f"{found.digest}: it was changed, or cut off on its way. Register it again."
                 )
-            return self._from_bundle(path, found.version, digest)
+            return self._from_bundle(path, found.version, found.alias, digest)
 
     def load_cached(self) -> ServedModel | None:
         """The last good version in the cache, if there is one."""
         kept = self._cache.last_good() if self._cache and self._settings.serve_cached_model else None
         if kept is None:
             return None
-        model = self._from_bundle(kept.path, kept.version, kept.digest)
+        model = self._from_bundle(kept.path, kept.version, self.alias, kept.digest)
         model.from_cache = True
         return model
 
@@ -110,10 +112,10 @@ class Loader:
         digest = sha256_of(path)
         return self._checked(ServedModel(recommender, path.name, digest[:12], "", digest), started)
 
-    def _from_bundle(self, path: Path, version: str, digest: str) -> ServedModel:
+    def _from_bundle(self, path: Path, version: str, alias: str, digest: str) -> ServedModel:
         started = time.perf_counter()
         recommender = Recommender.load(path, device=self._settings.device)
-        model = self._checked(ServedModel(recommender, self.name, version, self.alias, digest), started)
+        model = self._checked(ServedModel(recommender, self.name, version, alias, digest), started)
         if self._cache:
             self._cache.keep(version, digest, path)
         return model

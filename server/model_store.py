@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from server.settings import ServerSettings
 from server.status import UnavailableError
 from server.store_status import ModelState, ModelStatus, StoreStatus
 from server.webhook import Webhook
+from widedeep.errors import ConfigError, WideDeepError
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +45,16 @@ class ModelStore:
     All of it belongs to the event loop's thread; what blocks runs in a thread of the loader.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Raises  ConfigError: a models:/ URI of another form"""
+    def __init__(self, settings: ServerSettings, pinned: str = "") -> None:
+        """
+        pinned  the version to begin with, in place of what the settings name
+
+        Raises  ConfigError: a models:/ URI of another form
+        """
         self._settings = settings
         self._loader = Loader(settings)
         self._thread = ThreadPoolExecutor(1, "loader", initializer=yield_to_others)
-        self._follower = Follower(self, self._loader, self._thread, settings.poll_seconds)
+        self._follower = Follower(self, self._loader, self._thread, settings.poll_seconds, pinned)
         self._current: ServedModel | None = None
         self._retiring: list[ServedModel] = []
         self._webhook: Webhook | None = None
@@ -75,6 +81,30 @@ class ModelStore:
             await self._webhook.close()
         await self._follower.stop()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def reload(self) -> None:
+        """Look at the registry now, and serve what it says.
+
+        Raises  ConfigError: a file is served;  RegistryError, TrackingError, BundleError, DeviceError: it cannot be
+                served, and what was is served on
+        """
+        await self._registered().look()
+
+    async def pin(self, version: str) -> None:
+        """Serve this version, and follow no alias until `unpin`.  Raises  as `reload`"""
+        await self._registered().pin(version)
+
+    async def unpin(self) -> None:
+        """Follow again. If that cannot be served, the status says so.  Raises  ConfigError: a file is served"""
+        follower = self._registered()
+        follower.pinned = ""
+        with contextlib.suppress(WideDeepError):  # logged, and in the status
+            await follower.look()
+
+    @property
+    def pinned(self) -> str:
+        """The version that it is pinned to, if it is."""
+        return self._follower.pinned
 
     @property
     def is_loading(self) -> bool:
@@ -123,6 +153,14 @@ class ModelStore:
         others = [*(_status(model, ModelState.RETIRING) for model in self._retiring), *follower.models()]
         models += sorted(others, key=lambda model: model.since, reverse=True)
         return StoreStatus(models, follower.status() if self._loader.is_registered else None, follower.counts)
+
+    def _registered(self) -> Follower:
+        if not self._loader.is_registered:
+            raise ConfigError(
+                f"--model {self._settings.model} is a file, which has no versions to choose from. "
+                "Start the server with models:/NAME@ALIAS."
+            )
+        return self._follower
 
     def _free(self, model: ServedModel) -> None:
         """Off the event loop: to take a large model apart holds up requests."""

@@ -33,6 +33,7 @@ class ServerSettings:
     )
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(50051, "port to listen on; 0 takes a free one and prints it", within=(0, 65_535))
+    workers: int = _setting(1, "processes that share the port, each with the model (Linux)", within=(1, 256))
     device: str = _setting("auto", "auto, cpu, cuda or mps; auto takes cuda, else mps, else cpu")
     tracking_uri: str = _setting(
         "", f"MLflow's store, for models:/ URIs; empty: MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING_URI}"
@@ -65,6 +66,10 @@ class ServerSettings:
     webhook_secret: str = field(
         default="", repr=False, metadata={"flag": False}
     )  # flags are seen by all users
+    admin_port: int = _setting(
+        0, "port to listen on for operators: reload, pin, drain; 0: none", within=(0, 65_535)
+    )
+    admin_host: str = _setting("127.0.0.1", "address to listen on for operators; only this machine's own")
     grace: float = _setting(
         10.0, "seconds that calls in flight have to end after SIGTERM", within=(0, 86_400)
     )
@@ -110,6 +115,8 @@ class ServerSettings:
             raise ConfigError("model is empty. Give --model models:/NAME@ALIAS or the path of a .pth bundle.")
         if not self.host:
             raise ConfigError("host is empty. Give --host 127.0.0.1, or --host 0.0.0.0 for every interface.")
+        if self.admin_port and not addresses.is_loopback(self.admin_host):
+            raise ConfigError(f"--admin-host must be of this machine alone, got {self.admin_host}.")
         for item in dataclasses.fields(self):
             value, one_of = getattr(self, item.name), item.metadata.get("one_of")
             if one_of and value not in one_of:

@@ -8,6 +8,7 @@ SlowReaderError    RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
 DeadlineError      DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
 IdleError          DEADLINE_EXCEEDED    ErrorInfo(IDLE)
 UnavailableError   UNAVAILABLE          ErrorInfo(UNAVAILABLE)
+RefusedError       FAILED_PRECONDITION  ErrorInfo(REFUSED)
 anything else      INTERNAL             RequestInfo(request_id): nothing of the error leaves the server but the
                                         id under which it is logged
 """
@@ -28,6 +29,7 @@ from widedeep.errors import ColdStartError, RequestError, UnknownItemError, Wide
 logger = logging.getLogger(__name__)
 
 DOMAIN = "widedeep"
+OPERATOR_LIMIT = 500  # characters of what an operator is told
 TEXT_LIMIT = 200  # characters: a text stands in HTTP/2 headers three times, escaped, and they end at 8 KB
 
 # Where a part of a query stands in the request.
@@ -63,12 +65,17 @@ class SlowReaderError(WideDeepError):
     """The client does not read its answers."""
 
 
+class RefusedError(WideDeepError):
+    """What an operator asked for cannot be done, and all is as before."""
+
+
 OF_THE_SERVER: dict[type[Exception], tuple[int, str]] = {
     UnavailableError: (code_pb2.UNAVAILABLE, "UNAVAILABLE"),
     OverloadedError: (code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED"),
     SlowReaderError: (code_pb2.RESOURCE_EXHAUSTED, "SLOW_READER"),
     DeadlineError: (code_pb2.DEADLINE_EXCEEDED, "DEADLINE"),
     IdleError: (code_pb2.DEADLINE_EXCEEDED, "IDLE"),
+    RefusedError: (code_pb2.FAILED_PRECONDITION, "REFUSED"),
 }
 
 
@@ -81,7 +88,8 @@ def of(error: Exception) -> status_pb2.Status:
         details: list[Message] = [_info(reason)]
         if isinstance(error, OverloadedError):
             details.append(_retry_info(error.retry_after))
-        return _status(code, _shortened(str(error)), *details)
+        limit = OPERATOR_LIMIT if isinstance(error, RefusedError) else TEXT_LIMIT
+        return _status(code, _shortened(str(error), limit), *details)
     incident = uuid.uuid4().hex
     logger.error("internal error %s", incident, exc_info=error)
     return _status(
@@ -137,5 +145,5 @@ def _retry_info(seconds: float) -> error_details_pb2.RetryInfo:
     return found
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+def _shortened(text: str, limit: int = TEXT_LIMIT) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

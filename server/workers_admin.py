@@ -1,0 +1,163 @@
+"""The operator's service of several workers: each is asked, and the answer is that of all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import grpc
+
+from server.admin import Context, grace_of, version_of
+from server.child import PATIENCE, Child
+from server.pb import admin_pb2 as pb
+from server.status import RefusedError, UnavailableError
+from widedeep.errors import WideDeepError
+
+logger = logging.getLogger(__name__)
+
+NOT_NOW = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+}
+LONGEST = 600.0  # seconds that a worker may take to load a version, where nobody waits
+
+
+class Fleet(Protocol):
+    """Whose workers they are."""
+
+    children: list[Child]
+    pinned: str  # the version that a worker begins with, if it is not what the flags say
+
+    def end(self) -> None:
+        """Drain all."""
+
+
+class WorkersAdmin:
+    """The methods of widedeep.admin.v1.Admin.
+
+    What loads a model goes from worker to worker, so that the others answer meanwhile, and stops where it fails.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def GetStatus(self, _: pb.GetStatusRequest, __: Context) -> pb.GetStatusResponse:
+        return pb.GetStatusResponse(workers=await self._statuses())
+
+    async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
+        await self._each("Reload", request, context.time_remaining())
+        return pb.ReloadResponse(workers=await self._statuses())
+
+    async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
+        """All workers or none."""
+        version_of(request)
+        # To its end even if the caller leaves: half of the workers must not stay on another version.
+        await asyncio.shield(self._soon(self._pin(request, context.time_remaining())))
+        return pb.PinResponse(workers=await self._statuses())
+
+    async def Unpin(self, request: pb.UnpinRequest, context: Context) -> pb.UnpinResponse:
+        self._fleet.pinned = ""
+        await self._each("Unpin", request, context.time_remaining())
+        return pb.UnpinResponse(workers=await self._statuses())
+
+    async def RereadSettings(
+        self, request: pb.RereadSettingsRequest, context: Context
+    ) -> pb.RereadSettingsResponse:
+        answers = await self._each("RereadSettings", request, context.time_remaining())
+        return pb.RereadSettingsResponse(names=sorted({name for answer in answers for name in answer.names}))
+
+    async def Drain(self, request: pb.DrainRequest, _: Context) -> pb.DrainResponse:
+        before = await self._statuses()
+        if grace_of(request) is not None:
+            await self._each("Drain", request, PATIENCE)
+        self._fleet.end()
+        return pb.DrainResponse(workers=before)
+
+    async def GetMetrics(self, _: pb.GetMetricsRequest, __: Context) -> pb.GetMetricsResponse:
+        return pb.GetMetricsResponse(text=b"".join((await self.metrics()).values()))
+
+    async def metrics(self) -> dict[str, bytes]:
+        """The metrics of each worker that is there, by its number."""
+        children = self._alive()
+        request = pb.GetMetricsRequest()
+        found = await asyncio.gather(
+            *(_ask(child, "GetMetrics", request, PATIENCE) for child in children), return_exceptions=True
+        )
+        return {
+            str(child.number): answer.text
+            for child, answer in zip(children, found, strict=True)
+            if not isinstance(answer, BaseException)
+        }
+
+    def ask_soon(self, method: str, request: Any) -> None:
+        """For whom no answer can reach: what goes wrong is logged."""
+
+        async def ask() -> None:
+            try:
+                await self._each(method, request, LONGEST)
+            except WideDeepError as error:
+                logger.error("%s: %s", method, error)
+
+        self._soon(ask())
+
+    async def _each(self, method: str, request: Any, seconds: float | None) -> list[Any]:
+        async with self._turn:
+            return [await _ask(child, method, request, seconds) for child in self._alive()]
+
+    async def _pin(self, request: pb.PinRequest, seconds: float | None) -> None:
+        async with self._turn:
+            before, self._fleet.pinned = (
+                self._fleet.pinned,
+                request.version,
+            )  # of a worker that starts meanwhile
+            asked = []
+            try:
+                for child in self._alive():
+                    asked.append(child)
+                    await _ask(child, "Pin", request, seconds)
+            except WideDeepError as error:
+                self._fleet.pinned = before
+                if isinstance(error, RefusedError):
+                    asked.pop()  # it is as before
+                for child in asked:
+                    await self._put_back(child, before)
+                raise
+
+    async def _put_back(self, child: Child, version: str) -> None:
+        try:
+            if version:
+                await _ask(child, "Pin", pb.PinRequest(version=version), LONGEST)
+            else:
+                await _ask(child, "Unpin", pb.UnpinRequest(), LONGEST)
+        except WideDeepError as error:
+            logger.error("%s; it was not put back to what it served before", error)
+
+    async def _statuses(self) -> list[pb.WorkerStatus]:
+        return list(await asyncio.gather(*(child.status() for child in self._fleet.children)))
+
+    def _alive(self) -> list[Child]:
+        return [child for child in self._fleet.children if child.is_alive]
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _ask(child: Child, method: str, request: Any, seconds: float | None) -> Any:
+    """
+    Raises  UnavailableError: it is gone, or cannot do it now, or takes too long
+            RefusedError: it does not do it, and is as before
+    """
+    try:
+        return await getattr(child.stub, method)(request, timeout=seconds, wait_for_ready=True)
+    except grpc.aio.AioRpcError as error:
+        text = f"worker {child.number}: {error.details()}"
+        away = error.code() in NOT_NOW
+        raise (UnavailableError if away else RefusedError)(text) from error
