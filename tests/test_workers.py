@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from processes import ROOT, Process, started
+from processes import ROOT, started
 from registries import NAME, registry
 from serving import Feed, Running, eventually
 from test_admin import free_port
@@ -56,7 +56,7 @@ def test_two_workers_live_as_one_server(tmp_path: Path) -> None:
         assert served(admin.status()) == [("SERVING", "1", "")] * 2
 
         connections_are_spread(target, admin)
-        a_pin_is_for_all_or_none(admin, process)
+        a_pin_is_for_all_or_none(admin)
         a_killed_worker_is_missed_by_nobody_and_comes_back_pinned(target, admin)
 
         assert served(admin.unpin()) == [("SERVING", "1", "")] * 2
@@ -79,21 +79,18 @@ def connections_are_spread(target: str, admin: AdminClient) -> None:
         feed.close()
 
 
-def a_pin_is_for_all_or_none(admin: AdminClient, process: Process) -> None:
+def a_pin_is_for_all_or_none(admin: AdminClient) -> None:
     assert served(admin.pin("2")) == [("SERVING", "2", "2")] * 2
     with pytest.raises(ClientError, match="FAILED_PRECONDITION: worker 0: The model answers otherwise"):
         admin.pin("3")
     assert served(admin.status()) == [("SERVING", "2", "2")] * 2
     second = admin.status()[1].pid
     os.kill(second, signal.SIGSTOP)
-    with (
-        AdminClient(admin.target, timeout=4) as hasty,
-        pytest.raises(ClientError, match=r"worker 1|no answer"),
-    ):
+    with AdminClient(admin.target, timeout=3) as hasty, pytest.raises(ClientError):
         hasty.pin("1")
+    assert eventually(lambda: admin.status()[0].pinned == "2", LONG), "put back while the other one hangs"
     os.kill(second, signal.SIGCONT)
-    put_back = eventually(lambda: served(admin.status()) == [("SERVING", "2", "2")] * 2, LONG)
-    assert put_back, (process.log, admin.status())
+    assert eventually(lambda: served(admin.status()) == [("SERVING", "2", "2")] * 2, LONG)
 
 
 def a_killed_worker_is_missed_by_nobody_and_comes_back_pinned(target: str, admin: AdminClient) -> None:

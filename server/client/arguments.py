@@ -73,6 +73,7 @@ def connection(given: argparse.Namespace) -> dict[str, Any]:
         "ca": given.ca,
         "cert": given.cert,
         "key": given.key,
+        "connections": getattr(given, "connections", 1),
     }
 
 
@@ -181,6 +182,12 @@ def _add_bench(add: argparse.ArgumentParser) -> None:
         type=_mix,
         default={"recommend": 1.0, "score": 4.0},
         help=f"shares of {', '.join(KINDS)} (default: recommend=1,score=4)",
+    )
+    add.add_argument(
+        "--connections",
+        type=_count,
+        default=1,
+        help="of requests that are not on a stream; each stays with one of the server's workers (default: %(default)s)",
     )
     add.add_argument("--k", type=_count, default=10, help="items in a ranking (default: %(default)s)")
     add.add_argument(
