@@ -24,6 +24,8 @@ from server import logs
 from server.app import Server
 from server.command_line import settings_from
 from server.settings import ServerSettings
+from server.worker import Worker
+from server.workers import supervise
 from widedeep.errors import WideDeepError
 
 logger = logging.getLogger("server")
@@ -32,14 +34,18 @@ logger = logging.getLogger("server")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns  exit status: 0 after a drain, 2 for settings or a model that cannot be served"""
     source = functools.partial(settings_from, arguments, os.environ)
+    worker = Worker.of(os.environ)
     try:
         settings = source()
     except WideDeepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    logs.configure(settings)
+    logs.configure(settings, worker.number if worker else None)
     try:
-        run(serve(settings, source))
+        if settings.workers > 1 and worker is None:
+            words = sys.argv[1:] if arguments is None else arguments
+            return asyncio.run(supervise(settings, words))  # uvloop forks, which gRPC's threads do not like
+        run(serve(settings, source, worker))
     except WideDeepError as error:
         if settings.log_format == "json":
             logger.critical("%s", error)
@@ -60,25 +66,29 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
         runner.run(coroutine)
 
 
-async def serve(settings: ServerSettings, source: Callable[[], ServerSettings]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once. SIGHUP has the settings
-    read anew.
+async def serve(
+    settings: ServerSettings, source: Callable[[], ServerSettings], worker: Worker | None = None
+) -> None:
+    """Serve until SIGTERM, SIGINT or an operator's word, then drain. A second signal ends the process at once. SIGHUP
+    has the settings read anew.
 
     source  reads them
     """
-    stop = asyncio.Event()
+    signals: list[signal.Signals] = []
     rereading: set[asyncio.Task[None]] = set()
+    server = Server(settings, source, worker)
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        if signals:
             os._exit(128 + number)
         logger.info("%s", number.name)
-        stop.set()
+        signals.append(number)
+        server.ending.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    server = Server(settings, source)
+    def on_parents_end() -> None:
+        loop.remove_reader(0)
+        logger.warning("the parent process is gone")
+        server.ending.set()
 
     async def reread() -> None:
         with contextlib.suppress(WideDeepError):  # it is in the log
@@ -86,20 +96,26 @@ async def serve(settings: ServerSettings, source: Callable[[], ServerSettings]) 
 
     def on_hangup() -> None:
         logger.info("SIGHUP")
-        if stop.is_set():
+        if server.ending.is_set():
             return
         task = asyncio.create_task(reread())
         rereading.add(task)
         task.add_done_callback(rereading.discard)
 
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    if worker:
+        loop.add_reader(0, on_parents_end)  # nothing is ever written to it
     await server.start()
     loading = asyncio.create_task(server.load())
-    stopped = asyncio.create_task(stop.wait())
+    stopped = asyncio.create_task(server.ending.wait())
     try:
         await asyncio.wait((loading, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
+            await server.close_admin()
             os._exit(0)  # nothing was served yet, and a thread that loads cannot be interrupted
         loading.result()
         await stopped

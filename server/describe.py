@@ -33,7 +33,7 @@ def to_model_response(model: ServedModel, status: StoreStatus, agreement: Agreem
             approximate=method.approximate,
             recall=method.recall,
         ),
-        registry=_registry(status),
+        registry=to_registry_status(status),
         slots=[_model(found, agreement) for found in status.models if found.state in SLOTS],
     )
 
@@ -42,7 +42,7 @@ def to_models_response(status: StoreStatus, agreement: Agreement) -> pb.ListMode
     return pb.ListModelsResponse(models=[_model(model, agreement) for model in status.models])
 
 
-def _registry(status: StoreStatus) -> pb.RegistryStatus | None:
+def to_registry_status(status: StoreStatus) -> pb.RegistryStatus | None:
     registry, counts = status.registry, status.counts
     if registry is None:
         return None

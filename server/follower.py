@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from server.loader import Loader, free_memory
+from server.backoff import Backoff, Pause
+from server.loader import Loader, free_memory, let_go
 from server.registry import Found
 from server.served import ServedModel, now
 from server.store_status import Counts, ModelState, ModelStatus, RegistryStatus
@@ -23,35 +21,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-LONGEST_WAIT = 60.0  # seconds between attempts to reach what cannot be reached
 REFUSED_WAIT = 600.0  # seconds until a refused version is tried again, if nothing about it changes
 ANSWER_WAIT = 30.0  # seconds without an answer after which the registry counts as away
 REFUSED_KEPT = 5  # refusals that are remembered for the status
-
-
-class Backoff:
-    """Waits that double, each shortened at random so that many servers do not come back in step."""
-
-    def __init__(self, first: float) -> None:
-        self._first = first
-        self._failures = 0
-
-    def reset(self) -> None:
-        self._failures = 0
-
-    def next(self) -> float:
-        """Seconds"""
-        whole = min(self._first * 2.0 ** min(self._failures, 32), max(LONGEST_WAIT, self._first))
-        self._failures += 1
-        return whole * random.uniform(0.5, 1.0)
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Do not load `found` before `until` (time.monotonic), unless it changes."""
-
-    found: Found
-    until: float
 
 
 class Holder(Protocol):
@@ -67,16 +39,23 @@ class Holder(Protocol):
 
 
 class Follower:
-    """Finds the first model of a target, then follows its alias. To be used from one event loop."""
+    """Finds the first model of a target, then follows its alias or keeps to a pin. To be used from one event loop."""
 
-    def __init__(self, holder: Holder, loader: Loader, thread: Executor, poll_seconds: float) -> None:
-        """thread  a single one, in which everything that blocks is done"""
+    def __init__(
+        self, holder: Holder, loader: Loader, thread: Executor, poll_seconds: float, pinned: str = ""
+    ) -> None:
+        """
+        thread  a single one, in which everything that blocks is done
+        pinned  the version to begin with, in place of what the loader was told
+        """
+        self.pinned = pinned
         self.counts = Counts()
         self._holder = holder
         self._loader = loader
         self._thread = thread
         self._poll = poll_seconds
         self._woken = asyncio.Event()
+        self._turn = asyncio.Lock()  # one look or pin after the other
         self._task: asyncio.Task[None] | None = None
         self._running = False
         self._answered_at: float | None = None
@@ -94,17 +73,18 @@ class Follower:
 
         Raises  RegistryError, TrackingError, BundleError, DeviceError: neither can be served
         """
-        try:
-            model = await self._load(await self._find())
-        except RegistryError:
-            raise
-        except WideDeepError as error:
-            cached = await self._last_good()
-            if cached is None:
+        async with self._turn:
+            try:
+                model = await self._load(await self._find())
+            except RegistryError:
                 raise
-            logger.error("%s\n%s from the cache is served in its place", error, cached)
-            model = cached
-        self._holder.serve(model)
+            except WideDeepError as error:
+                cached = await self._last_good()
+                if cached is None:
+                    raise
+                logger.error("%s\n%s from the cache is served in its place", error, cached)
+                model = cached
+            self._holder.serve(model)
 
     def follow(self) -> None:
         """Look again and again, from now on."""
@@ -125,6 +105,33 @@ class Follower:
         """Look now."""
         self._woken.set()
 
+    async def look(self) -> None:
+        """Look now, also at what was refused before, and serve it.
+
+        Raises  RegistryError, TrackingError, BundleError, DeviceError: it cannot be served; what was is served on
+        """
+        async with self._turn:
+            self._pause = None
+            found = await self._find()
+            if not self._is_served(found):
+                self._take(await self._load(found))
+
+    async def pin(self, version: str) -> None:
+        """Serve this version and follow no alias, until `pinned` is empty again.
+
+        Raises  as `look`; all is as before then
+        """
+        async with self._turn:
+            found: Found = await self._in_thread(self._loader.find, version)
+            if not self._is_served(found):
+                pause = self._pause
+                try:
+                    self._take(await self._load(found))
+                finally:
+                    self._pause = pause  # that of the alias, which this version is not
+            self.pinned = version
+            logger.info("pinned to %s", found.uri)
+
     @property
     def is_busy(self) -> bool:
         return self._running
@@ -132,7 +139,7 @@ class Follower:
     def status(self) -> RegistryStatus:
         current = self._holder.current
         return RegistryStatus(
-            following=bool(self._loader.target.alias),
+            following=bool(self._loader.target.alias) and not self.pinned,
             reachable=not (self._lookup_error or self._files_error),
             error=self._lookup_error or self._files_error or self._absence,
             seconds_since_answer=-1.0 if self._answered_at is None else time.monotonic() - self._answered_at,
@@ -150,7 +157,8 @@ class Follower:
                 await asyncio.wait_for(self._woken.wait(), wait)
             self._woken.clear()
             try:
-                wait = await self._look()
+                async with self._turn:
+                    wait = await self._look()
             except Exception:
                 logger.exception("the alias could not be followed this time")
                 wait = self._lookups.next()
@@ -181,17 +189,20 @@ class Follower:
         if await self._is_back():
             logger.info("%s is not served: the alias has moved back meanwhile", model)
             return self._poll
+        self._take(model)
+        return 0.0  # the alias may have moved on while this one was loaded
+
+    def _take(self, model: ServedModel) -> None:
         if self._holder.current is not None:
             self.counts.reloads += 1  # before other threads can see the model
         self._holder.serve(model)
         self._refused = [refused for refused in self._refused if refused.version != model.version]
-        return 0.0  # the alias may have moved on while this one was loaded
 
     async def _find(self) -> Found:
         """Raises  TrackingError, RegistryError"""
         overdue = asyncio.get_running_loop().call_later(ANSWER_WAIT, self._overdue)
         try:
-            found: Found = await self._in_thread(self._loader.find)
+            found: Found = await self._in_thread(self._loader.find, self.pinned)
         except TrackingError as error:
             self.counts.failures += 1
             if not self._lookup_error:
@@ -228,7 +239,7 @@ class Follower:
             raise
         except Exception as error:
             self._refuse(found, error)
-            _let_go(error)
+            let_go(error)
             await self._in_thread(free_memory)
             raise
         finally:
@@ -268,7 +279,7 @@ class Follower:
             return False
         if found.digest and found.digest != current.digest:
             return False  # a model of the same name and number was registered anew
-        current.from_cache = False
+        current.from_cache, current.alias = False, found.alias  # a pin has none
         return True
 
     def _answered(self) -> None:
@@ -286,10 +297,3 @@ class Follower:
 
     def _done(self, _: object) -> None:
         self._running = False
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Clear the frames that an error came through: they hold the refused model until the collector comes by."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""Generate server/pb out of proto/recommender.proto.
+"""Generate server/pb out of proto/.
 
     python -m server.generate
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def generate(out: Path) -> None:
     """Write the generated code to `out`/server/pb.
 
-    Raises  RuntimeError: protoc refused the file; it has said why on stderr
+    Raises  RuntimeError: protoc refused a file; it has said why on stderr
     """
     import grpc_tools  # type: ignore[import-untyped]
     from grpc_tools import protoc
@@ -36,10 +36,10 @@ def generate(out: Path) -> None:
         f"--python_out={out}",
         f"--pyi_out={out}",
         f"--grpc_python_out={out}",
-        str(ROOT / "proto" / "recommender.proto"),
+        *map(str, sorted((ROOT / "proto").glob("*.proto"))),
     ]
     if protoc.main(arguments) != 0:
-        raise RuntimeError("protoc refused proto/recommender.proto.")
+        raise RuntimeError("protoc refused what is in proto/.")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
@@ -41,9 +41,9 @@ class Response:
 class HttpListener:
     """One listening socket on the running event loop."""
 
-    def __init__(self, answer: Callable[[Request], Response], methods: tuple[str, ...]) -> None:
+    def __init__(self, answer: Callable[[Request], Awaitable[Response]], methods: tuple[str, ...]) -> None:
         """
-        answer   called on the event loop; must be quick
+        answer   called on the event loop
         methods  others are refused. A POST must say how long it is
         """
         self._answer = answer
@@ -113,7 +113,7 @@ class HttpListener:
                 return False, Response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             body = await reader.readexactly(int(length))
         path = target.partition(" ")[0].partition("?")[0]
-        return method == "HEAD", self._answer(Request(method, path, headers, body))
+        return method == "HEAD", await self._answer(Request(method, path, headers, body))
 
 
 def _head(response: Response) -> bytes:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -50,13 +51,15 @@ class Loader:
             store = absolute(settings.tracking_uri)
             self._cache = ModelCache(folder, store, target.name, target.alias, target.version, cache_counts)
 
-    def find(self) -> Found:
-        """The version that is asked for, as it stands in the registry now.
+    def find(self, version: str = "") -> Found:
+        """The version that is asked for, or `version` in its place, as it stands in the registry now.
 
         Raises  RegistryError, TrackingError
         """
         if self._registry is None:
             self._registry = Registry(self.settings.tracking_uri)
+        if version:
+            return self._registry.find(self.target.name, version=version)
         return self._registry.find(self.target.name, self.target.alias, self.target.version)
 
     def load(self, found: Found, twin: ServedModel | None = None) -> ServedModel:
@@ -71,7 +74,7 @@ class Loader:
                 self._cache.keep(found.version, found.digest, path)
             return twin
         if path is not None:
-            return self._from_bundle(path, found.version, found.digest)
+            return self._from_bundle(path, found.version, found.alias, found.digest)
         assert self._registry is not None, "what was found was found in a registry"
         try:
             folder = tempfile.TemporaryDirectory(prefix="widedeep-", ignore_cleanup_errors=True)
@@ -87,14 +90,14 @@ class Loader:
                     f"The {BUNDLE_NAME} of {found.uri} has the SHA-256 {digest} and was registered with "
                     f"{found.digest}: it was changed, or cut off on its way. Register it again."
                 )
-            return self._from_bundle(path, found.version, digest)
+            return self._from_bundle(path, found.version, found.alias, digest)
 
     def load_cached(self) -> ServedModel | None:
         """The last good version in the cache, if there is one."""
         kept = self._cache.last_good() if self._cache and self.settings.serve_cached_model else None
         if kept is None:
             return None
-        model = self._from_bundle(kept.path, kept.version, kept.digest)
+        model = self._from_bundle(kept.path, kept.version, self.target.alias, kept.digest)
         model.from_cache = True
         return model
 
@@ -106,12 +109,10 @@ class Loader:
         digest = sha256_of(path)
         return self._checked(ServedModel(recommender, path.name, digest[:12], "", digest), started)
 
-    def _from_bundle(self, path: Path, version: str, digest: str) -> ServedModel:
+    def _from_bundle(self, path: Path, version: str, alias: str, digest: str) -> ServedModel:
         started = time.perf_counter()
         recommender = Recommender.load(path, device=self.settings.device)
-        model = self._checked(
-            ServedModel(recommender, self.target.name, version, self.target.alias, digest), started
-        )
+        model = self._checked(ServedModel(recommender, self.target.name, version, alias, digest), started)
         if self._cache:
             self._cache.keep(version, digest, path)
         return model
@@ -178,6 +179,13 @@ def yield_to_others() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         except OSError as error:
             logger.info("models are loaded at the priority of requests: %s", error)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Clear the frames that an error came through: they hold the refused model until the collector comes by."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def free_memory() -> None:

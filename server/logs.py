@@ -31,12 +31,15 @@ QUIET = (code_pb2.OK, code_pb2.CANCELLED)  # nothing that anybody has to look at
 SAID = {"method", "code", "seconds", "incident"}  # what the message has, where it is for people
 
 
-def configure(settings: ServerSettings) -> None:
-    """Log to standard error, for the whole process."""
+def configure(settings: ServerSettings, worker: int | None = None) -> None:
+    """Log to standard error, for the whole process.
+
+    worker  which of several it is, if it is one: every line says so
+    """
     level = settings.log_level.upper()
     json_wanted = settings.log_format == "json"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if json_wanted else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if json_wanted else TextFormatter(worker))
     logging.basicConfig(level=level, handlers=[handler], force=json_wanted)
     if json_wanted:
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # else it writes lines of its own format
@@ -47,8 +50,9 @@ def configure(settings: ServerSettings) -> None:
 class TextFormatter(logging.Formatter):
     """A line for people."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+    def __init__(self, worker: int | None = None) -> None:
+        who = "" if worker is None else f"worker {worker}: "
+        super().__init__(f"%(asctime)s %(levelname)s {who}%(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """What a client has sent is quoted: it may hold the end of a line."""
@@ -59,12 +63,17 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """A line is one object, whatever the message holds."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **self._worker,
             **_known(record),
         }
         if record.exc_info:

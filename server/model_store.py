@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from server.cache import CacheCounts
+from server.follower import Follower
 from server.loader import free_memory, yield_to_others
 from server.served import ServedModel, now
 from server.settings import ServerSettings
@@ -17,7 +19,7 @@ from server.status import UnavailableError, VersionNotServedError
 from server.store_status import Counts, ModelState, ModelStatus, RegistryStatus, StoreStatus
 from server.traffic import Target, Traffic
 from server.webhook import Webhook
-from widedeep.errors import ConfigError
+from widedeep.errors import ConfigError, WideDeepError
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,9 @@ class ModelStore:
     All of it belongs to the event loop's thread; what blocks runs in a thread of the loader, one thing at a time.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, pinned: str = "") -> None:
+        """pinned  the version that has the largest share to begin with, in place of what the settings name"""
+        self._begin_pinned = pinned
         self._settings = settings
         self._traffic = Traffic.of(settings.model, settings.shadow)
         self._thread = ThreadPoolExecutor(1, "loader", initializer=yield_to_others)
@@ -80,6 +84,38 @@ class ModelStore:
         for slot in self._slots.values():
             await slot.follower.stop()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def reload(self) -> None:
+        """Look at the registry now, and serve what it says.
+
+        Raises  ConfigError: a file is served;  RegistryError, TrackingError, BundleError, DeviceError: it cannot be
+                served, and what was is served on
+        """
+        self._registered()
+        failures = []
+        for slot in self._slots.values():
+            try:
+                await slot.follower.look()
+            except WideDeepError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def pin(self, version: str) -> None:
+        """Have this version in place of what the largest share's alias means, until `unpin`.  Raises  as `reload`"""
+        await self._registered().pin(version)
+
+    async def unpin(self) -> None:
+        """Follow again. If that cannot be served, the status says so.  Raises  ConfigError: a file is served"""
+        follower = self._registered()
+        follower.pinned = ""
+        with contextlib.suppress(WideDeepError):  # logged, and in the status
+            await follower.look()
+
+    @property
+    def pinned(self) -> str:
+        """The version that it is pinned to, if it is."""
+        return self._main.follower.pinned if self._main else self._begin_pinned
 
     async def apply(self, settings: ServerSettings) -> None:
         """Take on other settings: first load what is new of the traffic, then let it answer, all at once.
@@ -181,6 +217,17 @@ class ModelStore:
         counts = [self._gone, *(slot.follower.counts for slot in self._slots.values())]
         return Counts(*(sum(column) for column in zip(*map(dataclasses.astuple, counts), strict=True)))
 
+    def _registered(self) -> Follower:
+        """Of the largest share.  Raises  ConfigError: it is a file;  UnavailableError: nothing is loaded yet"""
+        if not self._traffic.main.is_registered:
+            raise ConfigError(
+                f"--model {self._settings.model} is a file, which has no versions to choose from. "
+                "Start the server with models:/NAME@ALIAS."
+            )
+        self.main()
+        assert self._main is not None
+        return self._main.follower
+
     def _held(self, version: str) -> ServedModel:
         """Raises  VersionNotServedError"""
         loaded = self._loaded()
@@ -194,7 +241,8 @@ class ModelStore:
 
     async def _open(self, target: Target, settings: ServerSettings, required: bool) -> None:
         """Load what a target means, and follow it.  Raises  what `start` raises, if it is required"""
-        slot = Slot(target, settings, self._thread, self._loaded, self._retire, self._cache_counts)
+        pinned = self._begin_pinned if self._main is None and required else ""
+        slot = Slot(target, settings, self._thread, self._loaded, self._retire, self._cache_counts, pinned)
         self._slots[target] = slot
         try:
             await slot.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from server import addresses
@@ -20,7 +20,7 @@ PLAIN = "text/plain; charset=utf-8"
 class Probes:
     """A listener with a thread and an event loop of its own: it must answer while the server's loop does not turn."""
 
-    def __init__(self, health: Health, text: Callable[[str], tuple[bytes, str]]) -> None:
+    def __init__(self, health: Health, text: Callable[[str], Awaitable[tuple[bytes, str]]]) -> None:
         """text  of the metrics and its content type, for a header Accept"""
         self._health = health
         self._text = text
@@ -51,9 +51,9 @@ class Probes:
         self._listener.close()
         self._loop.stop()
 
-    def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response:
         if request.path == "/metrics":
-            body, content_type = self._text(request.headers.get("Accept", ""))
+            body, content_type = await self._text(request.headers.get("Accept", ""))
             return Response(HTTPStatus.OK, body, {"Content-Type": content_type})
         if request.path == "/livez":
             stalled = self._health.stalled

@@ -54,6 +54,7 @@ class ServerSettings:
     )
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(50051, "port to listen on; 0 takes a free one and prints it", within=(0, 65_535))
+    workers: int = _setting(1, "processes that share the port, each with the model (Linux)", within=(1, 256))
     tls_cert: str = _setting("", "PEM file of the certificate, with its chain; empty: no TLS")
     tls_key: str = _setting("", "PEM file of the certificate's key")
     tls_client_ca: str = _setting(
@@ -116,6 +117,12 @@ class ServerSettings:
     webhook_secret: str = field(
         default="", repr=False, metadata={"flag": False}
     )  # flags are seen by all users
+    admin_port: int = _setting(
+        0, "port to listen on for operators: reload, pin, drain; 0: none", within=(0, 65_535)
+    )
+    admin_host: str = _setting(
+        "127.0.0.1", "address to listen on for operators; beyond this machine with tokens alone"
+    )
     grace: float = _setting(
         10.0, "seconds that calls in flight have to end after SIGTERM", within=(0, 86_400), live=True
     )
@@ -186,6 +193,10 @@ class ServerSettings:
             raise ConfigError("model is empty. Give --model models:/NAME@ALIAS or the path of a .pth bundle.")
         if not self.host:
             raise ConfigError("host is empty. Give --host 127.0.0.1, or --host 0.0.0.0 for every interface.")
+        if self.admin_port and not addresses.is_loopback(self.admin_host) and not self.tokens_file:
+            raise ConfigError(
+                f"--admin-host {self.admin_host} can be reached from other machines: give --tokens-file, too."
+            )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ConfigError("A certificate and its key go together: give both --tls-cert and --tls-key.")
         if self.tls_client_ca and not self.tls_cert:

@@ -31,10 +31,12 @@ class Slot:
         loaded: Callable[[], list[ServedModel]],
         retire: Callable[[ServedModel], None],
         cache_counts: CacheCounts,
+        pinned: str = "",
     ) -> None:
         """
         loaded  the models of all slots: two of the same version share what is loaded
         retire  takes a model that is served no longer
+        pinned  the version to begin with, in place of what the target means
         """
         self.target = target
         self.current: ServedModel | None = None
@@ -43,7 +45,7 @@ class Slot:
         self._thread = thread
         self._loaded = loaded
         self._retire = retire
-        self.follower = Follower(self, self._loader, thread, settings.poll_seconds)
+        self.follower = Follower(self, self._loader, thread, settings.poll_seconds, pinned)
 
     async def start(self) -> None:
         """Find, load and warm up the model.
@@ -96,4 +98,6 @@ class Slot:
             return ModelStatus(name, "", alias, ModelState.ABSENT, self.since, why, 0, share, is_shadow)
         model = self.current
         state = ModelState.SERVING if share or not is_shadow else ModelState.SHADOW
-        return ModelStatus(name, model.version, alias, state, model.since, "", model.leases, share, is_shadow)
+        return ModelStatus(
+            name, model.version, model.alias, state, model.since, "", model.leases, share, is_shadow
+        )

@@ -13,6 +13,7 @@ SlowReaderError    RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
 DeadlineError      DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
 IdleError          DEADLINE_EXCEEDED    ErrorInfo(IDLE)
 UnavailableError   UNAVAILABLE          ErrorInfo(UNAVAILABLE)
+RefusedError       FAILED_PRECONDITION  ErrorInfo(REFUSED)
 VersionNotServedError  FAILED_PRECONDITION  BadRequest(field), ErrorInfo(VERSION_NOT_SERVED)
 anything else      INTERNAL             RequestInfo(request_id): nothing of the error leaves the server but the
                                         id under which it is logged
@@ -38,6 +39,7 @@ from widedeep.errors import ColdStartError, RequestError, UnknownItemError, Wide
 logger = logging.getLogger(__name__)
 
 DOMAIN = "widedeep"
+OPERATOR_LIMIT = 500  # characters of what an operator is told
 TEXT_LIMIT = 200  # characters: a text stands in HTTP/2 headers three times, escaped, and they end at 8 KB
 
 # Where a part of a query stands in the request.
@@ -106,12 +108,17 @@ class SlowReaderError(WideDeepError):
     """The client does not read its answers."""
 
 
+class RefusedError(WideDeepError):
+    """What an operator asked for cannot be done, and all is as before."""
+
+
 RETRY_STEP = (
     0.02  # seconds: delays are given in whole steps, so that a refusal's bytes are mostly made already
 )
 
 OF_THE_SERVER: dict[type[Exception], tuple[int, str]] = {
     UnavailableError: (code_pb2.UNAVAILABLE, "UNAVAILABLE"),
+    RefusedError: (code_pb2.FAILED_PRECONDITION, "REFUSED"),
     TokenMissingError: (code_pb2.UNAUTHENTICATED, "TOKEN_MISSING"),
     TokenUnknownError: (code_pb2.UNAUTHENTICATED, "TOKEN_UNKNOWN"),
     TokenExpiredError: (code_pb2.UNAUTHENTICATED, "TOKEN_EXPIRED"),
@@ -132,7 +139,8 @@ def of(error: Exception) -> status_pb2.Status:
         return _overloaded(OF_THE_SERVER[type(error)][1], str(error), error.retry_steps)
     if type(error) in OF_THE_SERVER:
         code, reason = OF_THE_SERVER[type(error)]
-        return _status(code, _shortened(str(error)), _info(reason))
+        limit = OPERATOR_LIMIT if isinstance(error, RefusedError) else TEXT_LIMIT
+        return _status(code, _shortened(str(error), limit), _info(reason))
     incident = uuid.uuid4().hex
     logger.error("internal error %s", incident, exc_info=error, extra={"fields": {"incident": incident}})
     return _status(
@@ -212,5 +220,5 @@ def _retry_info(seconds: float) -> error_details_pb2.RetryInfo:
     return found
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+def _shortened(text: str, limit: int = TEXT_LIMIT) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

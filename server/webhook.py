@@ -45,7 +45,7 @@ class Webhook:
     async def close(self) -> None:
         self._listener.close()
 
-    def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response:
         if not is_signed(request.headers, request.body, self._secret, time.time()):
             logger.warning("a webhook's message without a valid signature was refused")
             return Response(HTTPStatus.UNAUTHORIZED)

@@ -26,4 +26,4 @@ class Read:
 
 
 def read(started: Running) -> Read:
-    return Read(started.server.metrics.text()[0].decode())
+    return Read(started.server.telemetry.metrics.text()[0].decode())

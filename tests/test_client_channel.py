@@ -323,3 +323,27 @@ def test_asyncio_wants_its_loop() -> None:
 def test_paths_may_be_text(certificate: Certificate) -> None:
     Client("127.0.0.1:1", ca=str(certificate.cert)).close()
     Client("127.0.0.1:1", ca=Path(certificate.cert)).close()
+
+
+def test_several_connections_take_turns() -> None:
+    peers: list[str] = []
+
+    def get_model(context: grpc.ServicerContext) -> pb.GetModelResponse:
+        peers.append(context.peer())
+        return pb.GetModelResponse()
+
+    async def ask_by_asyncio(target: str) -> None:
+        async with AsyncClient(target, connections=3) as client:
+            for _ in range(6):
+                await client.info()
+
+    with serving(Servicer(get_model)) as target:
+        with Client(target, connections=3) as client:
+            for _ in range(6):
+                client.info()
+        asyncio.run(ask_by_asyncio(target))
+    for asked in (peers[:6], peers[6:]):
+        assert len(set(asked)) == 3
+        assert asked[:3] == asked[3:]
+    with pytest.raises(ClientError, match="connections must be from 1 to 100, got 0"):
+        Client(connections=0)

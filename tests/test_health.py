@@ -156,9 +156,9 @@ def test_a_probe_costs_no_request(server: Running) -> None:
     """Health is asked every few seconds: it is neither counted nor logged."""
     with server.stub() as stub:
         recommend(stub, user_id="1")
-        before = server.server.metrics.text()[0]
+        before = server.server.telemetry.metrics.text()[0]
         grpc_health(server)
-        after = server.server.metrics.text()[0]
+        after = server.server.telemetry.metrics.text()[0]
     assert b"grpc.health" not in after
     calls = [line for line in before.splitlines() if line.startswith(b"grpc_server_")]
     assert calls == [line for line in after.splitlines() if line.startswith(b"grpc_server_")]

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
 
 from server.generate import ROOT, generate
+from server.pb import admin_pb2
 from server.pb import recommender_pb2 as pb
 
-PROTO = ROOT / "proto" / "recommender.proto"
-GENERATED = ("recommender_pb2.py", "recommender_pb2.pyi", "recommender_pb2_grpc.py")
+GENERATED = tuple(
+    f"{name}_{ending}" for name in ("admin", "recommender") for ending in ("pb2.py", "pb2.pyi", "pb2_grpc.py")
+)
 
-FILE = descriptor_pb2.FileDescriptorProto()
-pb.DESCRIPTOR.CopyToProto(FILE)
+
+def described(module: Any) -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(file)
+    return file
+
+
+FILES = [pytest.param(described(module), id=module.__name__) for module in (pb, admin_pb2)]
+every_file = pytest.mark.parametrize("file", FILES)
 
 
 def test_generated_code_is_fresh(tmp_path: Path) -> None:
@@ -28,15 +38,17 @@ def test_generated_code_is_fresh(tmp_path: Path) -> None:
     assert committed == {"__init__.py", *GENERATED}
 
 
-def test_package() -> None:
-    assert FILE.package == "widedeep.v1"
-    assert FILE.syntax == "proto3"
-    assert [service.name for service in FILE.service] == ["Recommender"]
+def test_packages() -> None:
+    found = [
+        (file.package, [service.name for service in file.service]) for file in map(described, (pb, admin_pb2))
+    ]
+    assert found == [("widedeep.v1", ["Recommender"]), ("widedeep.admin.v1", ["Admin"])]
 
 
-def test_enum_zeros_say_that_nothing_was_said() -> None:
-    assert FILE.enum_type
-    for enum in FILE.enum_type:
+@every_file
+def test_enum_zeros_say_that_nothing_was_said(file: descriptor_pb2.FileDescriptorProto) -> None:
+    assert file.enum_type
+    for enum in file.enum_type:
         prefix = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in enum.name).lstrip(
             "_"
         )
@@ -44,15 +56,17 @@ def test_enum_zeros_say_that_nothing_was_said() -> None:
         assert all(value.name.startswith(f"{prefix}_") for value in enum.value)
 
 
-def test_each_method_has_messages_of_its_own() -> None:
-    for method in FILE.service[0].method:
-        assert method.input_type == f".widedeep.v1.{method.name}Request"
-        assert method.output_type == f".widedeep.v1.{method.name}Response"
+@every_file
+def test_each_method_has_messages_of_its_own(file: descriptor_pb2.FileDescriptorProto) -> None:
+    for method in file.service[0].method:
+        assert method.input_type == f".{file.package}.{method.name}Request"
+        assert method.output_type == f".{file.package}.{method.name}Response"
         assert method.client_streaming == method.server_streaming == method.name.endswith("Stream")
 
 
-def test_names_are_in_buf_style() -> None:
-    for message in FILE.message_type:
+@every_file
+def test_names_are_in_buf_style(file: descriptor_pb2.FileDescriptorProto) -> None:
+    for message in file.message_type:
         assert message.name[0].isupper()
         assert "_" not in message.name
         for field in message.field:
@@ -61,21 +75,24 @@ def test_names_are_in_buf_style() -> None:
             assert not is_list or field.name.endswith(("s", "ies")), f"{message.name}.{field.name} is a list"
 
 
-def test_lists_are_flat_and_packed() -> None:
+@every_file
+def test_lists_are_flat_and_packed(file: descriptor_pb2.FileDescriptorProto) -> None:
     """A submessage for each item would cost six to eight times as much."""
-    for message in FILE.message_type:
+    for message in file.message_type:
         for field in message.field:
             if field.label == field.LABEL_REPEATED and field.type == field.TYPE_MESSAGE:
                 rare = field.type_name.endswith(
-                    (".MetricsEntry", ".ModelStatus")
+                    (".MetricsEntry", ".ModelStatus", ".WorkerStatus", ".LaneStatus")
                 )  # few, and seldom asked for
                 assert rare, f"{message.name}.{field.name}"
             assert not field.options.HasField("packed"), "proto3 packs by itself"
 
 
-def test_everything_has_a_comment() -> None:
+@every_file
+def test_everything_has_a_comment(file: descriptor_pb2.FileDescriptorProto) -> None:
     """On the line above each message, field, enum, value, service and method; on the file, too."""
-    lines = [line.strip() for line in PROTO.read_text().splitlines()]
+    path = ROOT / "proto" / Path(file.name).name
+    lines = [line.strip() for line in path.read_text().splitlines()]
     assert lines[0].startswith("// ")
     declared = 0
     for above, line in itertools.pairwise(lines):
@@ -84,7 +101,7 @@ def test_everything_has_a_comment() -> None:
         ):
             declared += 1
             assert above.startswith("// "), f"no comment above: {line}"
-    expected = len(FILE.service) + sum(1 + len(message.field) for message in FILE.message_type)
-    expected += sum(len(service.method) for service in FILE.service)
-    expected += sum(1 + len(enum.value) for enum in FILE.enum_type)
+    expected = len(file.service) + sum(1 + len(message.field) for message in file.message_type)
+    expected += sum(len(service.method) for service in file.service)
+    expected += sum(1 + len(enum.value) for enum in file.enum_type)
     assert declared == expected, "the test missed a declaration"

@@ -164,7 +164,7 @@ def test_values_fall_up_to_their_bounds() -> None:
 def test_the_metrics_of_workers_stand_side_by_side(server: Running) -> None:
     with server.stub() as stub:
         recommend(stub, user_id="1")
-    one = server.server.metrics.text()[0].decode()
+    one = server.server.telemetry.metrics.text()[0].decode()
     other = Metrics([SERVICE]).text()[0].decode()
     both = Read(merged({"0": one, "1": other}))
     name = "grpc_server_started_total"

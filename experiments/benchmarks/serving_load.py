@@ -88,18 +88,20 @@ def one_by_one(target: Target, path: str, bodies: Sequence[bytes]) -> list[float
     return seconds
 
 
-def unary(target: Target, body: bytes, requests: int, concurrency: int, folder: Path) -> Load:
-    """`requests` times the same request, `concurrency` of them in flight.
+def unary(
+    target: Target, body: bytes, requests: int, concurrency: int, folder: Path, connections: int = 1
+) -> Load:
+    """`requests` times the same request, `concurrency` of them in flight over so many connections of h2load.
 
     Raises  OpponentFailed: some were not answered
     """
-    with on_core(CLIENT_CORE):
+    with on_core(target.cores[1]):
         if not is_there():
             return _timed(target, requests, lambda: _python(target, body, requests, concurrency))
         if target.rest:
             flags = ["--h1", "-c", str(concurrency), "-H", "content-type: application/json"]
         else:
-            flags, body = ["-c", "1", "-m", str(concurrency)], framed([body])
+            flags, body = ["-c", str(connections), "-m", str(concurrency // connections)], framed([body])
         return _h2load(target, target.path, body, requests, requests, flags, folder)
 
 

@@ -9,6 +9,8 @@ python -m server.client info
 python -m server.client models
 python -m server.client health
 python -m server.client bench --duration 30 --rate 500 --mix recommend=1,score=4,score_stream=4
+python -m server.client admin status --target 127.0.0.1:50052
+python -m server.client admin pin 7
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     command: Callable[..., int] = given.command
     try:
         given.connection = arguments.connection(given)
-        with Client(**given.connection) as client:
+        with getattr(given, "client", Client)(**given.connection) as client:
             status = command(client, given)
             sys.stdout.flush()
             return status

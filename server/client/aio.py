@@ -33,7 +33,8 @@ class AsyncClient(Connection):
         await self.close()
 
     async def close(self) -> None:
-        await self.channel.close()
+        for channel in self.channels:
+            await channel.close()
 
     async def recommend(
         self,

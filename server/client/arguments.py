@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from server.client import bench, commands
+from server.client import admin, admin_commands, bench, commands
 from server.client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT
 from server.client.load import KINDS
 from server.client.values import ClientError
@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(
         names.add_parser("bench", parents=[shared], help="how much load the server takes, and how fast")
     )
+    admin_commands.add(names, _shared(admin.DEFAULT_TARGET, admin.DEFAULT_TIMEOUT))
     return made
 
 
@@ -72,6 +73,7 @@ def connection(given: argparse.Namespace) -> dict[str, Any]:
         "ca": given.ca,
         "cert": given.cert,
         "key": given.key,
+        "connections": getattr(given, "connections", 1),
     }
 
 
@@ -91,19 +93,19 @@ def _token(path: Path | None, environment: Mapping[str, str]) -> str:
     return found
 
 
-def _shared() -> argparse.ArgumentParser:
+def _shared(target: str = DEFAULT_TARGET, timeout: float = DEFAULT_TIMEOUT) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--target",
         type=_address,
-        default=DEFAULT_TARGET,
+        default=target,
         help="host:port of the server, or a gRPC name such as ipv4:10.0.0.1:50051,10.0.0.2:50051 "
         "(default: %(default)s)",
     )
     shared.add_argument(
         "--timeout",
         type=_seconds,
-        default=DEFAULT_TIMEOUT,
+        default=timeout,
         help="seconds to wait for an answer (default: %(default)g)",
     )
     shared.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -185,6 +187,12 @@ def _add_bench(add: argparse.ArgumentParser) -> None:
         type=_mix,
         default={"recommend": 1.0, "score": 4.0},
         help=f"shares of {', '.join(KINDS)} (default: recommend=1,score=4)",
+    )
+    add.add_argument(
+        "--connections",
+        type=_count,
+        default=1,
+        help="of requests that are not on a stream; each stays with one of the server's workers (default: %(default)s)",
     )
     add.add_argument("--k", type=_count, default=10, help="items in a ranking (default: %(default)s)")
     add.add_argument(

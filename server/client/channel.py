@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class Connection:
         key: str | Path | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        connections: int = 1,
     ) -> None:
         """
         target             host:port, or a gRPC name of several addresses: ipv4:10.0.0.1:50051,10.0.0.2:50051 or
@@ -50,6 +52,7 @@ class Connection:
         cert, key          PEM files of the client's own certificate, for a server that wants one; imply tls
         attempts           1 to 5: how often a call that is not on a stream is tried while the server is UNAVAILABLE
         max_message_bytes  the longest answer that is taken
+        connections        to each address, which calls take in turn: a connection stays with one of a server's workers
         Raises             ClientError INVALID_ARGUMENT: options that do not go together, or a file that is not there
         """
         if not target.strip():
@@ -58,14 +61,27 @@ class Connection:
             raise ClientError(
                 "INVALID_ARGUMENT", f"attempts must be from 1 to 5, got {attempts}.", "attempts"
             )
+        if not 1 <= connections <= 100:
+            raise ClientError(
+                "INVALID_ARGUMENT", f"connections must be from 1 to 100, got {connections}.", "connections"
+            )
         self.target = target
         self.timeout = timeout
         self.tls = tls or ca is not None or cert is not None or key is not None
         self.metadata = _metadata(token, target, self.tls)
         options = _options(target, attempts, max_message_bytes)
-        self.channel = self._open(target, _credentials(ca, cert, key) if self.tls else None, options)
-        self._stub = pb_grpc.RecommenderStub(self.channel)  # type: ignore[no-untyped-call]
+        if connections > 1:
+            options.append(("grpc.use_local_subchannel_pool", 1))  # else channels share one
+        credentials = _credentials(ca, cert, key) if self.tls else None
+        self.channels = [self._open(target, credentials, options) for _ in range(connections)]
+        self.channel = self.channels[0]
+        self._stubs = itertools.cycle([pb_grpc.RecommenderStub(channel) for channel in self.channels])  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self.channel)
+
+    @property
+    def _stub(self) -> Any:
+        """For one call, over the connection whose turn it is."""
+        return next(self._stubs)
 
     def _open(self, target: str, credentials: Any, options: list[tuple[str, Any]]) -> Any:
         """A channel; an insecure one without credentials."""

@@ -32,7 +32,8 @@ class Client(Connection):
         self.close()
 
     def close(self) -> None:
-        self.channel.close()
+        for channel in self.channels:
+            channel.close()
 
     def recommend(
         self,

@@ -85,14 +85,19 @@ class Sender:
     def __init__(self, client: AsyncClient, name: str, payloads: Sequence[bytes]) -> None:
         self._client = client
         self._payloads = itertools.cycle(payloads)
-        self._method: Callable[..., Any] = client.channel.unary_unary(
-            f"/{SERVICE.full_name}/{name}", response_deserializer=RESPONSES[name].FromString
+        self._methods: Iterator[Callable[..., Any]] = itertools.cycle(
+            [
+                channel.unary_unary(
+                    f"/{SERVICE.full_name}/{name}", response_deserializer=RESPONSES[name].FromString
+                )
+                for channel in client.channels
+            ]
         )
 
     async def send(self) -> Any:
         """The response to the next one. Raises FailedError."""
         try:
-            return await self._method(
+            return await next(self._methods)(
                 next(self._payloads), timeout=self._client.timeout, metadata=self._client.metadata
             )
         except grpc.aio.AioRpcError as error:

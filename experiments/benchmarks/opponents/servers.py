@@ -34,9 +34,12 @@ def apart() -> bool:
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started in the block runs on this core, where there are two; so does the block itself."""
-    if not apart():
+def on_core(core: int | None) -> Iterator[None]:
+    """What is started in the block runs on this core, where there are two; so does the block itself.
+
+    core  None: on all
+    """
+    if core is None or not apart():
         yield
         return
     before = os.sched_getaffinity(0)
@@ -53,6 +56,7 @@ class Target:
 
     path     the gRPC method's, or the URL's of a server that speaks REST
     score    the bytes of a request: a user and some items
+    cores    the server's and the load's; None: all
     """
 
     name: str
@@ -62,9 +66,10 @@ class Target:
     score: Callable[[str, list[str]], bytes]
     rest: bool = False
     log: Path = field(default=Path(os.devnull))
+    cores: tuple[int, int] | tuple[None, None] = (SERVER_CORE, CLIENT_CORE)
 
     def start(self) -> None:
-        with on_core(SERVER_CORE), self.log.open("w") as log:
+        with on_core(self.cores[0]), self.log.open("w") as log:
             self._process = subprocess.Popen(
                 self.command,
                 env=os.environ | SETTINGS,
