@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from server import files
@@ -60,7 +61,7 @@ class Certificates:
             self._stamps = stamps  # first: what changes from here on is seen at the next handshake
             try:
                 self.current = self._read()
-            except ConfigError as error:
+            except Exception as error:  # whatever a file can bring: raised, it would refuse the client
                 logger.error("the certificate's files have changed, and the old certificate stays: %s", error)
                 return None
             return self.current
@@ -71,6 +72,11 @@ class Certificates:
     def _read(self) -> grpc.ServerCertificateConfiguration:
         chain, key = _bytes("--tls-cert", self._cert), _bytes("--tls-key", self._key)
         leaf = _certificates("--tls-cert", self._cert, chain)[0]
+        if not _can_be_served(leaf):
+            raise ConfigError(
+                f"--tls-cert {self._cert} has a key that gRPC's clients do not take. Have one made with RSA of 2048 "
+                "bits or more, or with the curve P-256 or P-384."
+            )
         try:
             public = load_pem_private_key(key, None).public_key()
         except TypeError as error:
@@ -101,6 +107,17 @@ class Certificates:
             logger.log(
                 level, "certificate %s of %s, until %s", self._cert, leaf.subject.rfc4514_string(), ends
             )
+
+
+def _can_be_served(leaf: x509.Certificate) -> bool:
+    """Tried with gRPC's client: Ed25519, P-521 and short RSA keys fail at the handshake, and only there."""
+    try:
+        key = leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= 2048
+    return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1")
 
 
 def _bytes(flag: str, path: Path) -> bytes:

@@ -7,12 +7,14 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
+Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 NAMES = x509.SubjectAlternativeName(
     [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
 )
@@ -54,9 +56,11 @@ class Authority:
         own = self._builder(self._name, self._key, 30).add_extension(x509.BasicConstraints(True, None), True)
         self.cert = self._write(f"{name}.pem", own.sign(self._key, hashes.SHA256()))
 
-    def issue(self, name: str, days: float = 30, password: bytes | None = None) -> Pair:
+    def issue(
+        self, name: str, days: float = 30, password: bytes | None = None, key: Key | None = None
+    ) -> Pair:
         """days  until it ends, from now; negative: it has ended"""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signed = (
             self._builder(subject, key, days).add_extension(NAMES, False).sign(self._key, hashes.SHA256())
@@ -72,9 +76,7 @@ class Authority:
         )
         return Pair(self._write(f"{name}.pem", signed), path)
 
-    def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: float
-    ) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: Key, days: float) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()

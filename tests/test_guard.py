@@ -199,6 +199,9 @@ def test_a_bucket_fills_at_its_rate() -> None:
 def test_a_stub_sees_no_more_than_the_reason(bundle: Path, tmp_path: Path) -> None:
     tokens.new(tmp_path / "tokens", "shop", "serve")
     with running(bundle, tokens_file=str(tmp_path / "tokens")) as server, server.stub() as stub:
+        for word in ("bearer", "BEARER"):
+            with pytest.raises(grpc.RpcError, match="not known"):
+                stub.GetModel(pb.GetModelRequest(), metadata=(("authorization", f"{word} wd_x"),), timeout=20)
         secret = "wd_" + "s" * 43
         with pytest.raises(grpc.RpcError) as caught:
             stub.GetModel(pb.GetModelRequest(), metadata=(("authorization", f"Bearer {secret}"),), timeout=20)

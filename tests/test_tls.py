@@ -15,6 +15,7 @@ import grpc
 import pytest
 from certificates import Authority, Pair
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from serving import Feed, running
 
 from server.__main__ import main
@@ -85,6 +86,15 @@ def test_who_trusts_the_certificate_is_served(
         refused(best, server.target, "CERTIFICATE_VERIFY_FAILED", ca=stranger.cert)
         refused(best, server.target, "CERTIFICATE_VERIFY_FAILED", tls=True)
         refused(best, server.target, "or it wants TLS")
+
+
+def test_other_keys(bundle: Path, authority: Authority) -> None:
+    for name, key in (
+        ("rsa", rsa.generate_private_key(65537, 2048)),
+        ("p384", ec.generate_private_key(ec.SECP384R1())),
+    ):
+        with running(bundle, **authority.issue(name, key=key).served) as server:
+            assert by_threads(server.target, ca=authority.cert)
 
 
 def test_mutual_tls(
@@ -192,6 +202,11 @@ def test_files_that_cannot_be_used(bundle: Path, tmp_path: Path) -> None:
     assert "does not hold a certificate" in said(tls_cert=str(one.key), tls_key=str(one.key))
     assert "is not a private key" in said(tls_cert=str(one.cert), tls_key=str(one.cert))
     assert "encrypted with a password" in said(**locked.served)
+    short = rsa.generate_private_key(65537, 1024)
+    for number, key in enumerate(
+        (ed25519.Ed25519PrivateKey.generate(), short, ec.generate_private_key(ec.SECP521R1()))
+    ):
+        assert "RSA of 2048 " in said(**authority.issue(f"odd{number}", key=key).served)
     assert "--tls-client-ca" in said(**one.served, tls_client_ca=str(junk))
 
 

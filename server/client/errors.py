@@ -51,7 +51,10 @@ def of_call(error: Any, target: str, timeout: float | None, tls: bool) -> Client
     if code == "UNAVAILABLE" and tls:
         return ClientError(code, f"cannot reach a server at {target} by TLS: {' '.join(text.split())}")
     if code == "UNAVAILABLE" and "Socket closed" in text:
-        return ClientError(code, f"the server at {target} hung up: it was stopped, or it wants TLS.")
+        return ClientError(
+            code,
+            f"the server at {target} hung up: it was stopped, or it wants TLS, or takes no more connections.",
+        )
     if code == "UNAVAILABLE":
         return ClientError(code, f"cannot reach a server at {target}. {START}")
     return ClientError(code, text)
