@@ -1,16 +1,16 @@
 """Errors as gRPC statuses, decided here and nowhere else.
 
-InvalidQueryError  INVALID_ARGUMENT     BadRequest(field), ErrorInfo(INVALID_QUERY)
-UnknownItemError   NOT_FOUND            BadRequest(field), ErrorInfo(UNKNOWN_ITEM)
-ColdStartError     FAILED_PRECONDITION  BadRequest(field), ErrorInfo(COLD_START, cold_start_reason)
-OverloadedError    RESOURCE_EXHAUSTED   ErrorInfo(OVERLOADED), RetryInfo
-SlowReaderError    RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
-DeadlineError      DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
-IdleError          DEADLINE_EXCEEDED    ErrorInfo(IDLE)
-UnavailableError   UNAVAILABLE          ErrorInfo(UNAVAILABLE)
+InvalidQueryError      INVALID_ARGUMENT     BadRequest(field), ErrorInfo(INVALID_QUERY)
+UnknownItemError       NOT_FOUND            BadRequest(field), ErrorInfo(UNKNOWN_ITEM)
+ColdStartError         FAILED_PRECONDITION  BadRequest(field), ErrorInfo(COLD_START, cold_start_reason)
 VersionNotServedError  FAILED_PRECONDITION  BadRequest(field), ErrorInfo(VERSION_NOT_SERVED)
-anything else      INTERNAL             RequestInfo(request_id): nothing of the error leaves the server but the
-                                        id under which it is logged
+OverloadedError        RESOURCE_EXHAUSTED   ErrorInfo(OVERLOADED), RetryInfo
+SlowReaderError        RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
+DeadlineError          DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
+IdleError              DEADLINE_EXCEEDED    ErrorInfo(IDLE)
+UnavailableError       UNAVAILABLE          ErrorInfo(UNAVAILABLE)
+anything else          INTERNAL             RequestInfo(request_id): nothing of the error leaves the server
+                                            but the id under which it is logged
 """
 
 from __future__ import annotations
