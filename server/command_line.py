@@ -73,7 +73,7 @@ def in_file(path: Path) -> dict[str, Any]:
         if isinstance(value, bool) != (hint is bool) or isinstance(value, str) != (hint is str):
             words = {bool: "true or false", str: "a text in quotes"}
             raise ConfigError(
-                f"--settings-file {path}: {name} must be {words.get(hint, 'a number')}, got {value!r}."
+                f"--settings-file {path}: {name} must be {words.get(hint, 'a number')}, not {type(value).__name__}."
             )
         values[name] = config.parse(f"--settings-file {path}: {name}", value, hint)
     return values

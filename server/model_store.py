@@ -63,6 +63,7 @@ class ModelStore:
         self._gone = Counts()  # of slots that are closed
         self._cache_counts = CacheCounts()
         self._webhook: Webhook | None = None
+        self._stopped = False
 
     async def start(self) -> ServedModel:
         """Find, load and warm up the models and serve them; then follow their aliases.
@@ -81,7 +82,8 @@ class ModelStore:
         """Follow no longer. What is loaded goes on answering those who hold it."""
         if self._webhook:
             await self._webhook.close()
-        for slot in self._slots.values():
+        self._stopped = True
+        for slot in list(self._slots.values()):
             await slot.follower.stop()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -120,7 +122,8 @@ class ModelStore:
     async def apply(self, settings: ServerSettings) -> None:
         """Take on other settings: first load what is new of the traffic, then let it answer, all at once.
 
-        Raises  what `start` raises, ConfigError: nothing has changed
+        Raises  what `start` raises; ConfigError: the largest share has no model;  UnavailableError: it has stopped.
+                Nothing has changed then
         """
         traffic = Traffic.of(settings.model, settings.shadow)
         new = [target for target in traffic.targets if target not in self._slots]
@@ -240,7 +243,10 @@ class ModelStore:
         return [slot.current for slot in self._slots.values() if slot.current]
 
     async def _open(self, target: Target, settings: ServerSettings, required: bool) -> None:
-        """Load what a target means, and follow it.  Raises  what `start` raises, if it is required"""
+        """Load what a target means, and follow it.
+
+        Raises  what `start` raises, if it is required;  UnavailableError: stopped meanwhile
+        """
         pinned = self._begin_pinned if self._main is None and required else ""
         slot = Slot(target, settings, self._thread, self._loaded, self._retire, self._cache_counts, pinned)
         self._slots[target] = slot
@@ -250,6 +256,8 @@ class ModelStore:
             if required:
                 raise
             logger.error("%s has no model yet, so the largest share answers in its place: %s", target, error)
+        if self._stopped:
+            raise UnavailableError("The server is stopping.")
         slot.follow()
 
     async def _close(self, target: Target) -> None:

@@ -1,22 +1,22 @@
 """Errors as gRPC statuses, decided here and nowhere else.
 
-InvalidQueryError  INVALID_ARGUMENT     BadRequest(field), ErrorInfo(INVALID_QUERY)
-UnknownItemError   NOT_FOUND            BadRequest(field), ErrorInfo(UNKNOWN_ITEM)
-ColdStartError     FAILED_PRECONDITION  BadRequest(field), ErrorInfo(COLD_START, cold_start_reason)
-TokenMissingError  UNAUTHENTICATED      ErrorInfo(TOKEN_MISSING)
-TokenUnknownError  UNAUTHENTICATED      ErrorInfo(TOKEN_UNKNOWN)
-TokenExpiredError  UNAUTHENTICATED      ErrorInfo(TOKEN_EXPIRED)
-ScopeError         PERMISSION_DENIED    ErrorInfo(SCOPE_MISSING)
-OverloadedError    RESOURCE_EXHAUSTED   ErrorInfo(OVERLOADED), RetryInfo
-RateLimitError     RESOURCE_EXHAUSTED   ErrorInfo(RATE_LIMITED), RetryInfo
-SlowReaderError    RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
-DeadlineError      DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
-IdleError          DEADLINE_EXCEEDED    ErrorInfo(IDLE)
-UnavailableError   UNAVAILABLE          ErrorInfo(UNAVAILABLE)
-RefusedError       FAILED_PRECONDITION  ErrorInfo(REFUSED)
+InvalidQueryError      INVALID_ARGUMENT     BadRequest(field), ErrorInfo(INVALID_QUERY)
+UnknownItemError       NOT_FOUND            BadRequest(field), ErrorInfo(UNKNOWN_ITEM)
+ColdStartError         FAILED_PRECONDITION  BadRequest(field), ErrorInfo(COLD_START, cold_start_reason)
 VersionNotServedError  FAILED_PRECONDITION  BadRequest(field), ErrorInfo(VERSION_NOT_SERVED)
-anything else      INTERNAL             RequestInfo(request_id): nothing of the error leaves the server but the
-                                        id under which it is logged
+TokenMissingError      UNAUTHENTICATED      ErrorInfo(TOKEN_MISSING)
+TokenUnknownError      UNAUTHENTICATED      ErrorInfo(TOKEN_UNKNOWN)
+TokenExpiredError      UNAUTHENTICATED      ErrorInfo(TOKEN_EXPIRED)
+ScopeError             PERMISSION_DENIED    ErrorInfo(SCOPE_MISSING)
+OverloadedError        RESOURCE_EXHAUSTED   ErrorInfo(OVERLOADED), RetryInfo
+RateLimitError         RESOURCE_EXHAUSTED   ErrorInfo(RATE_LIMITED), RetryInfo
+SlowReaderError        RESOURCE_EXHAUSTED   ErrorInfo(SLOW_READER)
+DeadlineError          DEADLINE_EXCEEDED    ErrorInfo(DEADLINE)
+IdleError              DEADLINE_EXCEEDED    ErrorInfo(IDLE)
+UnavailableError       UNAVAILABLE          ErrorInfo(UNAVAILABLE)
+RefusedError           FAILED_PRECONDITION  ErrorInfo(REFUSED), for operators
+anything else          INTERNAL             RequestInfo(request_id): nothing of the error leaves the server
+                                            but the id under which it is logged
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import queue
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from server.pb import recommender_pb2 as pb
 from server.pb import recommender_pb2_grpc as pb_grpc
 from server.rereading import Change
 from server.settings import ServerSettings
+from server.status import UnavailableError
 from widedeep.errors import ConfigError, RegistryError, WideDeepError
 
 CHAMPION = f"models:/{NAME}@champion"
@@ -53,13 +57,13 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         ("xyz = 3", "xyz is no setting. --help lists them"),
         ('settings_file = "x"', "settings_file is no setting"),
         ("[model]\nname = 3", "model must be a text in quotes"),
-        ("max_k = '3'", "max_k must be a number, got '3'"),
+        ("max_k = '3'", "max_k must be a number, not str"),
         ("max_k = 2.5", "max_k must be a whole number, got 2.5"),
-        ("max_k = true", "max_k must be a number, got True"),
+        ("max_k = true", "max_k must be a number, not bool"),
         ("max_k = [3]", "max_k must be a whole number"),
         ("max_k = 0", "--max-k must be from 1 to 1000, got 0"),
         ("cache_models = 'no'", "cache_models must be true or false"),
-        ("host = 3", "host must be a text in quotes, got 3"),
+        ("host = 3", "host must be a text in quotes, not int"),
         ("model = 'models:/w@a,b'", "has no weight for a"),
         ("max_k = ", "is not TOML"),
     ],
@@ -232,6 +236,22 @@ def test_an_open_stream_gets_its_new_limits(source: Source) -> None:
             next(stream)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         feed.close()
+
+
+def test_a_drain_ends_what_is_being_taken_on(source: Source) -> None:
+    release = threading.Event()
+    server, loop = source.server.server, source.server.loop
+    source.changes = {"model": f"{CHAMPION}=90,challenger=10"}
+    server.store._thread.submit(release.wait, 60)
+    rereading = asyncio.run_coroutine_threadsafe(server.reread(), loop)
+    assert eventually(lambda: len(server.store._slots) == 2)
+    draining = asyncio.run_coroutine_threadsafe(server.drain(), loop)
+    assert eventually(lambda: server.store._stopped)
+    release.set()
+    draining.result(30)
+    with pytest.raises((UnavailableError, CancelledError)):
+        rereading.result(30)
+    assert server.settings == source.first
 
 
 def test_a_shorter_poll_counts_at_once(source: Source, releases: Releases) -> None:
