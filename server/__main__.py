@@ -17,7 +17,6 @@ from typing import Any
 # Before grpc is imported: sockets are read by the thread that answers, which costs less CPU a call (grpc#43092).
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
-from server.app import Server
 from server.command_line import settings_from
 from server.settings import ServerSettings
 from server.worker import Worker
@@ -61,6 +60,8 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 async def serve(settings: ServerSettings, worker: Worker | None = None) -> None:
     """Serve until SIGTERM, SIGINT or an operator's word, then drain. A second signal ends the process at once."""
+    from server.app import Server  # imports torch, which the parent of workers has no use for
+
     signals: list[signal.Signals] = []
     server = Server(settings, worker)
 

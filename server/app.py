@@ -10,7 +10,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server import addresses
-from server.admin import Admin, Listener
+from server.admin import Admin
+from server.admin_port import Listener
 from server.calls import Calls
 from server.lanes import Lanes
 from server.model_store import ModelStore

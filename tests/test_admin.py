@@ -14,7 +14,8 @@ import pytest
 from registries import NAME, Releases, registry
 from serving import Feed, Running, eventually, recommend, running
 
-from server.admin import Admin, Listener
+from server.admin import Admin
+from server.admin_port import Listener
 from server.app import Server
 from server.calls import Call
 from server.client import Client, ClientError
