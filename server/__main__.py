@@ -21,7 +21,6 @@ from typing import Any
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from server import logs
-from server.app import Server
 from server.command_line import settings_from
 from server.settings import ServerSettings
 from server.worker import Worker
@@ -74,6 +73,8 @@ async def serve(
 
     source  reads them
     """
+    from server.app import Server  # imports torch, which the parent of workers has no use for
+
     signals: list[signal.Signals] = []
     rereading: set[asyncio.Task[None]] = set()
     server = Server(settings, source, worker)

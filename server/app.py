@@ -12,7 +12,8 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from server import listening
-from server.admin import Admin, Listener
+from server.admin import Admin
+from server.admin_port import Listener
 from server.calls import Calls
 from server.deadlines import Deadlines
 from server.entrance import OpenServices

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from server.registry import Found
+if TYPE_CHECKING:
+    from server.registry import Found
 
 LONGEST_WAIT = 60.0  # seconds between attempts to reach what cannot be reached
 

@@ -3,7 +3,7 @@
 python -m server --workers 2
 
 Each has the model and answers the connections that Linux gives it. This process serves nothing itself but the
-operators' port, where it answers for all.
+operators' port, where it answers for all, and imports nothing that computes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from server import addresses, shared_port
-from server.admin import Listener
+from server.admin_port import Listener
 from server.backoff import Backoff
 from server.child import Child
 from server.guard import Guard

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from server.admin import Context, grace_of, version_of
+from server.admin_port import Context, grace_of, version_of
 from server.child import PATIENCE, Child
 from server.merge_metrics import merged
 from server.pb import admin_pb2 as pb

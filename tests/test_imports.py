@@ -73,6 +73,12 @@ def test_the_library_runs_on_torch_numpy_and_pandas_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_what_watches_over_workers_computes_nothing() -> None:
+    code = "import sys, server.__main__\nassert not {'torch', 'pandas', 'mlflow'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_library_needs_pyarrow_for_files_alone() -> None:
     code = "import widedeep, widedeep.evaluation, widedeep.training\n"
     code += "from widedeep import datasets\n"

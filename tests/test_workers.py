@@ -28,7 +28,7 @@ from widedeep.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which shares ports")
 pytest_plugins = ["serving_fixtures"]
-LONG = 60.0  # seconds; a process starts in a few
+LONG = 240.0  # seconds; a process starts in a few
 
 
 def served(workers: tuple[Worker, ...]) -> list[tuple[str, str, str]]:

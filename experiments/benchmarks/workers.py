@@ -21,7 +21,7 @@ import psutil
 from experiments.benchmarks import form, serving_load, serving_measures, serving_models, serving_targets
 from experiments.benchmarks.opponents.process import OpponentFailed
 from experiments.benchmarks.opponents.servers import Target
-from experiments.benchmarks.serving import QUICK, SHAPE
+from experiments.benchmarks.reload import QUICK, SHAPE
 from experiments.benchmarks.serving_load import Load
 from experiments.benchmarks.serving_measures import CONCURRENCY, ITEMS, ROUNDS, K, Tell
 from experiments.benchmarks.serving_targets import SERVICE

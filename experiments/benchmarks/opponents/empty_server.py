@@ -46,5 +46,5 @@ class Empty(app.Server):
 
 if __name__ == "__main__":
     loader.Recommender = Constant  # type: ignore[attr-defined]
-    entry.Server = Empty  # type: ignore[attr-defined]
+    app.Server = Empty  # type: ignore[misc]
     sys.exit(entry.main())
