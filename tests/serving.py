@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import queue
-import socket
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -171,13 +170,6 @@ def eventually(condition: Any, seconds: float = 30.0) -> bool:
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return bool(condition())
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def score_message(item_ids: list[str], **fields: Any) -> pb.ScoreStreamRequest:

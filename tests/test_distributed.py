@@ -14,6 +14,7 @@ import pytest
 import several_processes
 import torch
 from experiment_runs import in_store, run, subprocess_environment
+from ports import free_port
 from several_processes import COLUMNS, HEIGHT, MANY, ROWS, Pair
 from torch import Tensor, nn
 
@@ -50,12 +51,6 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
                 child.kill()
             process.kill()
             process.communicate()
-
-
-def free_port() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return str(taken.getsockname()[1])
 
 
 def loaded(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -138,7 +133,7 @@ def test_a_killed_process_ends_the_job_and_a_restart_comes_to_the_same_weights(
 
 
 def test_a_process_that_stands_still_is_not_waited_for_without_end(tmp_path: Path) -> None:
-    port = free_port()
+    port = str(free_port())
     environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, SCRIPT, "stand_still", str(tmp_path)]
     first, second = (start(command, tmp_path, RANK=rank, LOCAL_RANK=rank, **environment) for rank in "01")
@@ -153,7 +148,7 @@ def test_a_process_that_stands_still_is_not_waited_for_without_end(tmp_path: Pat
 
 def test_of_a_process_that_died_on_another_machine_the_machine_is_named(tmp_path: Path) -> None:
     """Two torchruns are two machines to their processes."""
-    port = free_port()
+    port = str(free_port())
     together = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "two"]
     command = [sys.executable, "-m", "torch.distributed.run", *together]
     command += ["--rdzv-endpoint", f"127.0.0.1:{port}", SCRIPT, "die_once", str(tmp_path)]

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 from experiment_runs import ROOT, TINY, empty_store, in_store, subprocess_environment, table
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 from experiments import registry
 from server.client import Client
@@ -70,12 +70,6 @@ def told(output: str, what: str) -> str:
     found = re.search(rf"^  {what} +(.*)$", output, re.MULTILINE)
     assert found, output
     return found.group(1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

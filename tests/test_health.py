@@ -13,7 +13,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from serving import Running, eventually, free_port, recommend, running
+from ports import free_port
+from serving import Running, eventually, recommend, running
 
 from server import health, http_listener
 from server.pb import recommender_pb2 as pb

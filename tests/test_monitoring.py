@@ -19,8 +19,9 @@ import grpc
 import pytest
 import yaml
 from metrics_text import read
+from ports import free_port
 from registries import NAME, Releases, registry
-from serving import Running, eventually, free_port, recommend, running, score_message
+from serving import Running, eventually, recommend, running, score_message
 
 from server.pb import recommender_pb2 as pb
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 from experiment_runs import subprocess_environment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 from experiments import aliases, registry
 from experiments.registry import Version
@@ -196,9 +196,7 @@ def served(
 ) -> Iterator[str]:
     """`mlflow models serve` on a free port."""
     del version, shared_store
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         "models",
         "serve",

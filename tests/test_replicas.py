@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ports import free_port
 from processes import ROOT, Process, started
 from serving import eventually
-from test_admin import free_port
 
 from server.client import Client, ClientError, Recommend
 

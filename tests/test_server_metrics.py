@@ -10,9 +10,10 @@ from typing import Any
 import grpc
 import pytest
 from metrics_text import Read, read
+from ports import free_port
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
-from serving import Feed, Running, eventually, free_port, recommend, running, score_message
+from serving import Feed, Running, eventually, recommend, running, score_message
 
 from server.merge_metrics import merged
 from server.metrics import SECONDS, Distribution, Metrics

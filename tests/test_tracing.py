@@ -13,7 +13,8 @@ from typing import Any
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from serving import eventually, free_port, recommend, running, score_message
+from ports import free_port
+from serving import eventually, recommend, running, score_message
 
 from server import tracing
 from server.app import Server

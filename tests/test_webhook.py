@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from registries import NAME, Releases
-from serving import free_port, running
+from serving import running
 
 from server import http_listener
 from server.command_line import settings_from

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from ports import free_port
 from processes import ROOT, started
 from registries import NAME, registry
 from serving import Feed, Running, eventually
-from test_admin import free_port
 
 from server import shared_port
 from server.__main__ import main

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import psutil
 from experiments.benchmarks.opponents.process import ROOT, OpponentFailed
 
 SERVER_CORE, CLIENT_CORE = 0, 1
+EPHEMERAL = 32_768  # where the system begins to give ports to outgoing connections
 START_LIMIT = 600  # seconds: a big model is read, checked and warmed up
 SETTINGS = {
     "PYTHONPATH": str(ROOT),
@@ -130,15 +133,15 @@ class Target:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody listens on now, and that the system gives to no outgoing connection."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(EPHEMERAL // 2, EPHEMERAL)
+        with socket.socket() as one, contextlib.suppress(OSError):  # somebody has it
+            one.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def run_once(name: str, command: list[str]) -> str:
