@@ -43,6 +43,7 @@ def configure(settings: ServerSettings, worker: int | None = None) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=json_wanted)
     if json_wanted:
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # else it writes lines of its own format
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # as MLflow has it: it says much of its start
         logging.captureWarnings(True)
         sys.excepthook = lambda kind, error, trace: logger.critical("ended", exc_info=(kind, error, trace))
 

