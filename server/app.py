@@ -44,7 +44,7 @@ class Server:
         self._worker = worker
         self._grace = settings.grace
         self._admin = self._admin_listener()
-        self.store = ModelStore(settings, worker.pinned if worker else "")
+        self.store = ModelStore(settings, worker.pinned, worker.lock) if worker else ModelStore(settings)
         self.address = settings.address
         self.lanes = Lanes(settings)
         self.calls = Calls(

@@ -21,6 +21,7 @@ from server.cache import ModelCache, default_folder
 from server.registry import Found, Registry, absolute
 from server.served import ServedModel
 from server.settings import ServerSettings
+from server.turns import turn
 from widedeep import probe
 from widedeep.bundle import DIGEST_TAG
 from widedeep.errors import BundleError, ConfigError, TrackingError, WideDeepError
@@ -38,8 +39,13 @@ NICENESS = 5  # of the loader's thread, so that requests go first; with more a b
 class Loader:
     """Loads the model that the settings name."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Raises  ConfigError: a models:/ URI of another form"""
+    def __init__(self, settings: ServerSettings, lock: str = "") -> None:
+        """
+        lock  file by which those who load take turns; empty: nobody else does
+
+        Raises  ConfigError: a models:/ URI of another form
+        """
+        self._lock = lock
         uri = MODEL_URI.fullmatch(settings.model)
         if settings.model.startswith("models:") and not uri:
             raise ConfigError(
@@ -76,6 +82,10 @@ class Loader:
         Raises  TrackingError: its files cannot be had now
                 BundleError, DeviceError or anything else: it is not to be served
         """
+        with turn(self._lock):
+            return self._load(found)
+
+    def _load(self, found: Found) -> ServedModel:
         if self._cache and found.digest and (path := self._cache.get(found.version, found.digest)):
             return self._from_bundle(path, found.version, found.alias, found.digest)
         assert self._registry is not None, "what was found was found in a registry"

@@ -45,14 +45,15 @@ class ModelStore:
     All of it belongs to the event loop's thread; what blocks runs in a thread of the loader.
     """
 
-    def __init__(self, settings: ServerSettings, pinned: str = "") -> None:
+    def __init__(self, settings: ServerSettings, pinned: str = "", lock: str = "") -> None:
         """
         pinned  the version to begin with, in place of what the settings name
+        lock    file by which those who load take turns; empty: nobody else does
 
         Raises  ConfigError: a models:/ URI of another form
         """
         self._settings = settings
-        self._loader = Loader(settings)
+        self._loader = Loader(settings, lock)
         self._thread = ThreadPoolExecutor(1, "loader", initializer=yield_to_others)
         self._follower = Follower(self, self._loader, self._thread, settings.poll_seconds, pinned)
         self._current: ServedModel | None = None

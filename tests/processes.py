@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -65,3 +66,10 @@ def started(*arguments: str, **environment: str) -> Iterator[Process]:
         if process.popen.poll() is None:
             process.popen.kill()
         process.end()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

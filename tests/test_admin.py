@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from processes import free_port
 from registries import NAME, Releases, registry
 from serving import Feed, Running, eventually, recommend, running
 
@@ -30,12 +30,6 @@ from widedeep.errors import ConfigError
 pytest_plugins = ["serving_fixtures"]
 MODEL = f"models:/{NAME}@champion"
 NEVER = 3600.0  # seconds between looks: what is found is found because it was asked for
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextmanager

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import ROOT, Process, started
+from processes import ROOT, Process, free_port, started
 from serving import eventually
-from test_admin import free_port
 
 from server.client import Client, ClientError, Recommend
 
