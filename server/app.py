@@ -56,7 +56,7 @@ class Server:
         self.settings = settings = own(settings)
         self.address = settings.address
         self.ending = asyncio.Event()  # set when it is to drain
-        self.store = ModelStore(settings, worker.pinned if worker else "")
+        self.store = ModelStore(settings, worker.pinned, worker.lock) if worker else ModelStore(settings)
         self.health = Health(SERVICE.full_name)
         self.telemetry = Telemetry(settings, SERVICE.full_name)
         self.lanes = Lanes(settings, self.telemetry.observers)

@@ -16,7 +16,7 @@ from server.pb import admin_pb2_grpc as pb_grpc
 from server.worker import Worker
 
 LOOKS = 0.1  # seconds between two questions whether it serves
-PATIENCE = 5.0  # seconds that an answer about its status may take
+PATIENCE = 2.0  # seconds that an answer about its status may take
 
 
 class Child:
@@ -28,6 +28,7 @@ class Child:
         self.served = asyncio.Event()  # once, since the start of the whole server
         self._process: asyncio.subprocess.Process | None = None
         self._address = f"unix:{folder / str(number)}"
+        self._lock = str(folder / "loading")
         self._channel = grpc.aio.insecure_channel(
             self._address,
             [
@@ -51,7 +52,7 @@ class Child:
         arguments  flags of the whole server
         count      of workers
         """
-        worker = Worker(self.number, port, self._address, pinned)
+        worker = Worker(self.number, port, self._address, self._lock, pinned)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

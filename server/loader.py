@@ -22,6 +22,7 @@ from server.registry import Found, Registry, absolute
 from server.served import ServedModel
 from server.settings import ServerSettings
 from server.traffic import Target
+from server.turns import turn
 from widedeep import probe
 from widedeep.bundle import DIGEST_TAG
 from widedeep.errors import BundleError, TrackingError, WideDeepError
@@ -39,9 +40,17 @@ class Loader:
     """Loads one target."""
 
     def __init__(
-        self, settings: ServerSettings, target: Target, cache_counts: CacheCounts | None = None
+        self,
+        settings: ServerSettings,
+        target: Target,
+        cache_counts: CacheCounts | None = None,
+        lock: str = "",
     ) -> None:
-        """cache_counts  to count in"""
+        """
+        cache_counts  to count in
+        lock          file by which those who load take turns; empty: nobody else does
+        """
+        self._lock = lock
         self.settings = settings
         self.target = target
         self._registry: Registry | None = None
@@ -68,6 +77,10 @@ class Loader:
         Raises  TrackingError: its files cannot be had now
                 BundleError, DeviceError or anything else: it is not to be served
         """
+        with turn(self._lock):
+            return self._load(found, twin)
+
+    def _load(self, found: Found, twin: ServedModel | None) -> ServedModel:
         path = self._cache.get(found.version, found.digest) if self._cache and found.digest else None
         if twin is not None:
             if self._cache and path:

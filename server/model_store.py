@@ -7,11 +7,11 @@ import dataclasses
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
 from server.cache import CacheCounts
 from server.follower import Follower
-from server.loader import free_memory, yield_to_others
+from server.lease import Lease
+from server.loader import Loader, free_memory, yield_to_others
 from server.served import ServedModel, now
 from server.settings import ServerSettings
 from server.slot import Slot
@@ -24,36 +24,19 @@ from widedeep.errors import ConfigError, WideDeepError
 logger = logging.getLogger(__name__)
 
 
-class Lease:
-    """`with store.lease() as model:`: from a request's first look at the model to its last."""
-
-    __slots__ = ("_model", "_request_id", "_store", "_user_id", "_version")
-
-    def __init__(self, store: ModelStore, user_id: str, request_id: str, version: str) -> None:
-        self._store = store
-        self._user_id = user_id
-        self._request_id = request_id
-        self._version = version
-
-    def __enter__(self) -> ServedModel:
-        self._model = self._store.acquire(self._user_id, self._request_id, self._version)
-        return self._model
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._store.release(self._model)
-
-
 class ModelStore:
     """Holds a slot for each target. Requests lease the slots' models, so that others can take their place under them.
 
     All of it belongs to the event loop's thread; what blocks runs in a thread of the loader, one thing at a time.
     """
 
-    def __init__(self, settings: ServerSettings, pinned: str = "") -> None:
-        """pinned  the version that has the largest share to begin with, in place of what the settings name"""
+    def __init__(self, settings: ServerSettings, pinned: str = "", lock: str = "") -> None:
+        """
+        pinned  the version that has the largest share to begin with, in place of what the settings name
+        lock    file by which those who load take turns; empty: nobody else does
+        """
         self._begin_pinned = pinned
+        self._lock = lock
         self._settings = settings
         self._traffic = Traffic.of(settings.model, settings.shadow)
         self._thread = ThreadPoolExecutor(1, "loader", initializer=yield_to_others)
@@ -248,7 +231,8 @@ class ModelStore:
         Raises  what `start` raises, if it is required;  UnavailableError: stopped meanwhile
         """
         pinned = self._begin_pinned if self._main is None and required else ""
-        slot = Slot(target, settings, self._thread, self._loaded, self._retire, self._cache_counts, pinned)
+        loader = Loader(settings, target, self._cache_counts, self._lock)
+        slot = Slot(target, settings, loader, self._thread, self._loaded, self._retire, pinned)
         self._slots[target] = slot
         try:
             await slot.start()

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from server.cache import CacheCounts
 from server.follower import Follower
 from server.loader import Loader
 from server.registry import Found
@@ -27,10 +26,10 @@ class Slot:
         self,
         target: Target,
         settings: ServerSettings,
+        loader: Loader,
         thread: Executor,
         loaded: Callable[[], list[ServedModel]],
         retire: Callable[[ServedModel], None],
-        cache_counts: CacheCounts,
         pinned: str = "",
     ) -> None:
         """
@@ -41,7 +40,7 @@ class Slot:
         self.target = target
         self.current: ServedModel | None = None
         self.since = now()
-        self._loader = Loader(settings, target, cache_counts)
+        self._loader = loader
         self._thread = thread
         self._loaded = loaded
         self._retire = retire

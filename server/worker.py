@@ -19,12 +19,14 @@ class Worker:
 
     port     the shared one
     admin    where it is to listen for its parent: unix:PATH
+    lock     file by which workers take turns to load
     pinned   the version to begin with; empty: what the flags say
     """
 
     number: int
     port: int
     admin: str
+    lock: str = ""
     pinned: str = ""
 
     @classmethod

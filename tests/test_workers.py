@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from server.client import Client, ClientError
 from server.client.admin import AdminClient, Worker
 from server.pb import recommender_pb2_grpc as pb_grpc
 from server.settings import ServerSettings
+from server.turns import turn
 from server.worker import VARIABLE
 from server.worker import Worker as Told
 from widedeep.errors import ConfigError
@@ -86,7 +88,7 @@ def a_pin_is_for_all_or_none(admin: AdminClient) -> None:
     assert served(admin.status()) == [("SERVING", "2", "2")] * 2
     second = admin.status()[1].pid
     os.kill(second, signal.SIGSTOP)
-    with AdminClient(admin.target, timeout=3) as hasty, pytest.raises(ClientError):
+    with AdminClient(admin.target, timeout=2) as hasty, pytest.raises(ClientError):
         hasty.pin("1")
     assert eventually(lambda: admin.status()[0].pinned == "2", LONG), "put back while the other one hangs"
     os.kill(second, signal.SIGCONT)
@@ -159,10 +161,35 @@ def test_workers_need_a_system_that_shares_ports(monkeypatch: pytest.MonkeyPatch
         pass
 
 
+def test_workers_take_turns_to_load(tmp_path: Path) -> None:
+    path = str(tmp_path / "loading")
+    code = f"from server.turns import turn\nwith turn({path!r}): print('mine', flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "mine\n"
+    held = threading.Event()
+
+    def wait() -> None:
+        with turn(path):
+            held.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert not held.wait(0.3)
+    other.kill()  # with the lock in its hands
+    assert held.wait(LONG)
+    waiting.join()
+    other.communicate()
+    with turn(""):
+        pass
+
+
 def test_what_a_worker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    told = Told(3, 50051, "unix:/run/x", "7")
+    told = Told(3, 50051, "unix:/run/x", "/run/lock", "7")
     environment = told.environment(3)
     assert Told.of(environment) == told
     assert Told.of({}) is None
