@@ -51,7 +51,7 @@ class Admin:
         return pb.DrainResponse(workers=[self._status()])
 
     async def GetMetrics(self, _: pb.GetMetricsRequest, __: Context) -> pb.GetMetricsResponse:
-        return pb.GetMetricsResponse(text=self._server.metrics())
+        return pb.GetMetricsResponse(text=self._server.metrics_text())
 
     def _status(self) -> pb.WorkerStatus:
         server, store = self._server, self._server.store.status()

@@ -89,7 +89,7 @@ class Server:
         """Raises  ConfigError: settings are read once"""
         raise ConfigError("This server reads its settings when it starts. Start it anew to change them.")
 
-    def metrics(self) -> bytes:
+    def metrics_text(self) -> bytes:
         """In Prometheus's text format; none are kept yet."""
         return b""
 
