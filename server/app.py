@@ -42,7 +42,7 @@ class Server:
         self.ending = asyncio.Event()  # set when it is to drain
         self.is_ready = False  # it has a model, and takes calls
         self._worker = worker
-        self._grace = settings.grace
+        self._grace: float | None = None  # an operator's, in place of the settings'
         self._admin = self._admin_listener()
         self.store = ModelStore(settings, worker.pinned, worker.lock) if worker else ModelStore(settings)
         self.address = settings.address
@@ -82,7 +82,7 @@ class Server:
 
         grace  seconds, in place of the settings'
         """
-        self._grace = self.settings.grace if grace is None else grace
+        self._grace = grace
         self.ending.set()
 
     async def reread(self) -> list[str]:
@@ -151,12 +151,13 @@ class Server:
             await self._admin.stop()
 
     async def _finish(self, listening: grpc.aio.Server) -> None:
-        stopping = asyncio.create_task(listening.stop(self._grace))
+        grace = self.settings.grace if self._grace is None else self._grace
+        stopping = asyncio.create_task(listening.stop(grace))
         # gRPC's own grace also waits for health watchers and reflection, which never end by themselves.
         try:
-            await asyncio.wait_for(self.calls.ended(), self._grace)
+            await asyncio.wait_for(self.calls.ended(), grace)
         except TimeoutError:
-            logger.warning("%d calls were cut off after %g s", self.calls.active, self._grace)
+            logger.warning("%d calls were cut off after %g s", self.calls.active, grace)
         await listening.stop(None)
         await stopping
         await self.calls.ended()  # a call that the loop's end has to cancel is logged by gRPC as a fault
