@@ -89,7 +89,8 @@ def run(size: Size, models: Path, folder: Path, tell: Tell, apart: bool = True) 
         for target in targets.values():
             report.add(target.name, "memory of all processes", memory_of(target) / MEGABYTE, "MiB")
     report.notes += [
-        "Servers and load share the cores, so the second worker's gain is bounded by what the load leaves.",
+        "Servers and load share the cores, so the second worker's gain is bounded by what the load leaves, and by what "
+        "other jobs do: where two workers are busy with much less than the cores less the load's, somebody else was.",
         "CPU is that of all the server's processes. Memory counts pages that processes share once (PSS).",
     ]
     return report
@@ -138,6 +139,8 @@ def fill(report: form.Report, what: str, found: dict[int, list[Load]]) -> None:
         report.add(name_of(count), what, rates[count], "requests/s")
         cpu = statistics.median(load.cpu_microseconds for load in rounds)
         report.add(name_of(count), f"{what}, CPU", cpu, "CPU us a request")
+        busy = statistics.median(load.cpu / load.seconds for load in rounds)
+        report.add(name_of(count), f"{what}, busy", busy, "cores")
     report.ratios[f"{what}: {name_of(2)}/{name_of(1)}"] = rates[2] / rates[1]
 
 
