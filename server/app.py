@@ -73,7 +73,14 @@ class Server:
             overload=self.lanes.refusal,
         )
         self.telemetry.metrics.add(
-            StateMetrics(self.health, self.store, self.lanes, self.calls, settings.max_concurrent_calls)
+            StateMetrics(
+                self.health,
+                self.store,
+                self.lanes,
+                self.calls,
+                settings.max_concurrent_calls,
+                lambda: self.shadow.agreement,
+            )
         )
         self._worker = worker
         self._source = source or (lambda: settings)

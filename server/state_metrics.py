@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +14,7 @@ from server.calls import Calls
 from server.health import Health
 from server.lanes import Lanes
 from server.model_store import ModelStore
+from server.shadow import Agreement
 from server.store_status import ModelState, RegistryStatus, StoreStatus
 
 Samples = Sequence[tuple[Sequence[str], float]]  # values of labels, and the number
@@ -23,8 +24,16 @@ class StateMetrics(Collector):
     """Reads numbers of the event loop from any thread: each is whole, though not all are of the same moment."""
 
     def __init__(
-        self, health: Health, store: ModelStore, lanes: Lanes, calls: Calls, most_calls: int
+        self,
+        health: Health,
+        store: ModelStore,
+        lanes: Lanes,
+        calls: Calls,
+        most_calls: int,
+        agreement: Callable[[], Agreement],
     ) -> None:
+        """agreement  the shadow's, as it stands when metrics are asked for"""
+        self._agreement = agreement
         self._health = health
         self._store = store
         self._lanes = lanes
@@ -39,6 +48,7 @@ class StateMetrics(Collector):
         yield from _of_reloads(status)
         if status.registry is not None:
             yield from _of_registry(status.registry)
+        yield from _of_shadow(self._agreement())
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             yield from _of_device()
 
@@ -107,6 +117,23 @@ def _of_reloads(status: StoreStatus) -> Iterable[Metric]:
         ["result"],
         [(("hit",), cache.hits), (("miss",), cache.misses), (("damaged",), cache.damaged)],
     )
+
+
+def _of_shadow(agreement: Agreement) -> Iterable[Metric]:
+    """Sums, so that a mean of any stretch of time is one rate over another."""
+    if not agreement.version:
+        return
+    labels, values = ["version", "compared_to"], (agreement.version, agreement.compared)
+    for name, text, value in (
+        ("rankings", "Rankings of the shadow that were compared with the answer.", agreement.rankings),
+        ("overlap", "Summed shares of items that are in both lists.", agreement.overlap),
+        ("same_first", "Rankings whose first items are the same.", agreement.same_first),
+        ("scored_requests", "Scored requests that were compared with the answer.", agreement.scores),
+        ("score_difference", "Summed mean absolute differences of probabilities.", agreement.difference),
+        ("dropped", "Requests that the shadow had no time for.", agreement.dropped),
+        ("failed", "Requests that the shadow could not answer.", agreement.failed),
+    ):
+        yield _counters(f"shadow_{name}", text, labels, [(values, value)])
 
 
 def _of_registry(registry: RegistryStatus) -> Iterable[Metric]:

@@ -167,12 +167,14 @@ def test_reloads_refusals_and_the_registry_are_told(releases: Releases, tmp_path
 def test_every_panel_and_every_alert_has_data(releases: Releases, tmp_path: Path) -> None:
     first, second, bad = releases.add(), releases.add(), releases.add(releases.changed())
     releases.move(first)
+    releases.move(first, "challenger")
     port = free_port()
     settings = {
         "tracking_uri": releases.uri,
         "cache_dir": str(tmp_path / "cache"),
         "poll_seconds": 0.1,
         "metrics_port": port,
+        "shadow": "challenger",
         "log_requests": "off",
     }
     with (
