@@ -116,12 +116,12 @@ def clock(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
         name = "clock, the monotonic one too" if monotonic else "clock"
         offset = folder / f"offset-{monotonic}"
         offset.write_text("+0")
-        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_NO_CACHE=1"]
+        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_CACHE_DURATION=1"]
         if not monotonic:
             settings.append("FAKETIME_DONT_FAKE_MONOTONIC=1")
         # faketime itself only says where its library is: with a time of its own it would not look into the file.
         preload = subprocess.run(
-            [faketime, "-m", "+0", "env"], capture_output=True, text=True, check=True
+            [faketime, "-m", "-f", "+0", "env"], capture_output=True, text=True, check=True
         ).stdout
         settings += [line for line in preload.splitlines() if line.startswith("LD_PRELOAD=")]
         versions.move(versions.good[0])
@@ -135,7 +135,7 @@ def clock(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
                 for number, jump in enumerate(JUMPS[:2] if quick else JUMPS):
                     with load.phase(f"{jump / 3600:+g} h"):
                         offset.write_text(f"{jump:+d}")
-                        time.sleep(1 if quick else 5)
+                        time.sleep(2 if quick else 5)
                         version = versions.good[(number + 1) % len(versions.good)]
                         versions.move(version)
                         took.append(until(serves(target, version), f"{name}: the alias is not followed"))
