@@ -36,8 +36,8 @@ def following(versions: Versions, folder: Path, *flags: str, **given: object) ->
     """A server of MODEL, not yet started."""
     where = () if "--tracking-uri" in flags else ("--tracking-uri", versions.uri)
     cache = () if "--cache-dir" in flags else ("--cache-dir", str(folder / "cache"))
-    every = ("--poll-seconds", "0.5")
-    return survival_server.target(MODEL, folder, *where, *cache, *every, *flags, **given)  # type: ignore[arg-type]
+    usual = ("--poll-seconds", "0.5", "--precision", "float32")  # in which the answers are known
+    return survival_server.target(MODEL, folder, *where, *cache, *usual, *flags, **given)  # type: ignore[arg-type]
 
 
 class Steady:

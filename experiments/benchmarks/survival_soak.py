@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.benchmarks import form, reload_load, reload_versions, survival_server
+from experiments.benchmarks import form, reload_load, reload_versions, survival_load, survival_server
 from experiments.benchmarks.opponents.process import OpponentFailed
 from experiments.benchmarks.opponents.servers import Target
 from experiments.benchmarks.reload_load import Sent
-from experiments.benchmarks.reload_versions import ALIAS, NAME, Versions
+from experiments.benchmarks.reload_versions import Versions
 
 ABOUT = (
     "Load the server for long, at half of what it can do, and move its alias now and then; watch its memory."
@@ -130,8 +130,7 @@ def run(
     tell("training the versions")
     versions = reload_versions.make(folder, shape, GOOD, QUESTIONS)
     versions.move(versions.good[0])
-    flags = ("--tracking-uri", versions.uri, "--cache-dir", str(folder / "cache"))
-    target = survival_server.started(survival_server.target(f"models:/{NAME}@{ALIAS}", folder, *flags))
+    target = survival_server.started(survival_load.following(versions, folder))
     try:
         before = survival_server.resident(target)
         rate = affordable(target, versions, tried, share)

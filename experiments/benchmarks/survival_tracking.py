@@ -110,6 +110,8 @@ class Tracking:
         said: Any
         if where == f"{REGISTRY}registered-models/search":
             said = {"registered_models": [{"name": NAME}]}
+        elif where == f"{REGISTRY}registered-models/get":
+            said = {"registered_model": {"name": NAME}}
         elif where == f"{REGISTRY}registered-models/alias" and given.get("alias") == ALIAS:
             said = {"model_version": self._version(self.served)}
         elif where == f"{REGISTRY}model-versions/get":

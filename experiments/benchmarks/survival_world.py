@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from experiments.benchmarks import form, survival_server
 from experiments.benchmarks.opponents.servers import Target
+from experiments.benchmarks.reload_versions import Versions
 from experiments.benchmarks.survival_load import (
     Steady,
     Tell,
@@ -28,6 +29,7 @@ from experiments.benchmarks.survival_tracking import LATE, MODES, Tracking
 
 FULL = 32 * 1024  # bytes: a file can have no more, where the disk is full
 JUMPS = (6 * 3600, -12 * 3600, 300 * 86_400, 0)  # seconds that the clock is off
+LEAPS = (3600, 12 * 3600)  # likewise of the monotonic clock, which never goes back
 SHORT_PATIENCE = 1  # seconds that the server's MLflow waits for the tracking server, where the run is quick
 DELAY = 30.0  # seconds until a slow tracking server answers
 
@@ -43,7 +45,7 @@ def disk(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
     try:
         with Steady(target, versions) as load:
             with load.phase("before"):
-                time.sleep(2)
+                time.sleep(1 if quick else 10)
             kept = files_in(cache)
             _, hard = resource.prlimit(target.pid, resource.RLIMIT_FSIZE)
             resource.prlimit(target.pid, resource.RLIMIT_FSIZE, (FULL, hard))
@@ -68,10 +70,10 @@ def disk(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
         _no_complaints(report, "disk", target)
     finally:
         target.stop()
-    _full_cache(report, folder, tell)
+    _full_cache(report, versions, folder, tell)
 
 
-def _full_cache(report: form.Report, folder: Path, tell: Tell) -> None:
+def _full_cache(report: form.Report, versions: Versions, folder: Path, tell: Tell) -> None:
     """The cache alone is full: on a file system of its own, which only root can make."""
     full = folder / "full"
     full.mkdir()
@@ -83,12 +85,9 @@ def _full_cache(report: form.Report, folder: Path, tell: Tell) -> None:
         report.notes.append("disk: a full file system for the cache alone was not tried, which needs root.")
         return
     try:
-        again = folder / "again"
-        again.mkdir()
-        versions = versions_in(again)
-        target = survival_server.started(following(versions, again, "--cache-dir", str(full)))
+        target = survival_server.started(following(versions, folder, "--cache-dir", str(full)))
         try:
-            report.add("full cache", "serves all the same", int(serves(target, versions.good[0])()), "")
+            report.add("full cache", "serves all the same", int(serves(target, versions.good[1])()), "")
             report.add("full cache", "files half-written in the cache", len(files_in(full)), "")
             log = target.log.read_text()
             report.add("full cache", "says so in the log", int("was not cached" in log), "")
@@ -101,7 +100,7 @@ def _full_cache(report: form.Report, folder: Path, tell: Tell) -> None:
 
 
 def clock(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
-    """The wall clock jumps; then the monotonic clock with it, as it never should.
+    """The wall clock jumps back and forth; then the monotonic clock leaps ahead with it, as after a suspension.
 
     Raises  OpponentFailed: the server follows no longer
     """
@@ -116,12 +115,12 @@ def clock(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
         name = "clock, the monotonic one too" if monotonic else "clock"
         offset = folder / f"offset-{monotonic}"
         offset.write_text("+0")
-        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_NO_CACHE=1"]
+        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_CACHE_DURATION=1"]
         if not monotonic:
             settings.append("FAKETIME_DONT_FAKE_MONOTONIC=1")
         # faketime itself only says where its library is: with a time of its own it would not look into the file.
         preload = subprocess.run(
-            [faketime, "-m", "+0", "env"], capture_output=True, text=True, check=True
+            [faketime, "-m", "-f", "+0", "env"], capture_output=True, text=True, check=True
         ).stdout
         settings += [line for line in preload.splitlines() if line.startswith("LD_PRELOAD=")]
         versions.move(versions.good[0])
@@ -132,10 +131,11 @@ def clock(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
             with Steady(target, versions) as load:
                 with load.phase("before"):
                     time.sleep(2 if quick else 10)
-                for number, jump in enumerate(JUMPS[:2] if quick else JUMPS):
+                jumps = LEAPS if monotonic else JUMPS
+                for number, jump in enumerate(jumps[:2] if quick else jumps):
                     with load.phase(f"{jump / 3600:+g} h"):
                         offset.write_text(f"{jump:+d}")
-                        time.sleep(1 if quick else 5)
+                        time.sleep(2 if quick else 5)
                         version = versions.good[(number + 1) % len(versions.good)]
                         versions.move(version)
                         took.append(until(serves(target, version), f"{name}: the alias is not followed"))
@@ -162,7 +162,7 @@ def tracking(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None
             said, back, unhealthy = [], [], 0
             with Steady(target, versions) as load:
                 with load.phase("before"):
-                    time.sleep(2 if quick else 10)
+                    time.sleep(1 if quick else 10)
                 for mode in modes:
                     with load.phase(mode):
                         registry.become(mode)
