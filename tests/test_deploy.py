@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from processes import ROOT
 
+from server import addresses
 from server.client import arguments as client_arguments
 from server.command_line import settings_from
 from server.settings import ServerSettings
@@ -111,7 +111,8 @@ def test_the_image_starts_the_server_as_nobody_in_particular() -> None:
     assert yaml.safe_load(entry) == ["python", "-m", "server"]
     settings = settings_from(yaml.safe_load(command), {})
     [exposed] = instructions("EXPOSE")
-    assert settings.port == int(exposed)
+    assert [settings.port, settings.metrics_port] == [int(port) for port in exposed.split()]
+    addresses.check("--host", settings.host, encrypted=False, insecure=settings.insecure)
     assert settings.cache_dir in one(r"install --directory (.*)$", DOCKERFILE)
     [check] = instructions("HEALTHCHECK")
     asked = yaml.safe_load(check.partition(" CMD ")[2])
@@ -136,9 +137,11 @@ def container() -> dict[str, Any]:
 
 
 def test_the_pods_flags_ports_and_probes_agree() -> None:
-    settings = settings_from(container()["args"], {})
-    [port] = container()["ports"]
-    assert (port["name"], port["containerPort"]) == ("grpc", settings.port)
+    variables = {variable["name"]: variable["value"] for variable in container()["env"]}
+    settings = settings_from(container()["args"], variables)
+    ports = {port["name"]: port["containerPort"] for port in container()["ports"]}
+    assert ports == {"grpc": settings.port, "metrics": settings.metrics_port}
+    addresses.check("--host", settings.host, encrypted=False, insecure=settings.insecure)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container()[probe]["grpc"]["port"] == settings.port
     [served] = manifest("Service")["spec"]["ports"]
@@ -148,8 +151,6 @@ def test_the_pods_flags_ports_and_probes_agree() -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in container()["volumeMounts"]}
     assert mounts.keys() == {volume["name"] for volume in pod()["volumes"]}
     assert settings.cache_dir == mounts["cache"]
-    variables = {variable["name"]: variable["value"] for variable in container()["env"]}
-    assert Path(variables["WIDEDEEP_TOKENS_FILE"]).is_relative_to(mounts["tokens"])
 
 
 def test_the_pods_have_time_to_drain() -> None:
