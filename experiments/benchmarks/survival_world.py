@@ -115,7 +115,7 @@ def clock(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
         name = "clock, the monotonic one too" if monotonic else "clock"
         offset = folder / f"offset-{monotonic}"
         offset.write_text("+0")
-        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_CACHE_DURATION=1"]
+        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_CACHE_DURATION=1", "NO_FAKE_STAT=1"]
         if not monotonic:
             settings.append("FAKETIME_DONT_FAKE_MONOTONIC=1")
         # faketime itself only says where its library is: with a time of its own it would not look into the file.
