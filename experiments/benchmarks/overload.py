@@ -57,7 +57,7 @@ class Size:
     rise: float
 
 
-FULL = Size((6040, 10_677, 300_000), (0.5, 1.0, 1.5, 2.0, 3.0), 5.0, 1.5, 3, 100.0, 1.25)
+FULL = Size((6040, 10_677, 300_000), (0.5, 1.0, 1.5, 2.0, 3.0), 3.0, 1.5, 3, 100.0, 1.35)
 QUICK = Size(survival_server.SHAPE, (1.0, 3.0), 0.5, 0.2, 1, 250.0, 2.5)
 
 
@@ -106,15 +106,15 @@ class Load:
         return Run(len(outcome.seconds) / seconds, outcome)
 
     def capacity(self, tell: Tell) -> float:
-        """Calls a second: the most that were answered while the rate rose."""
-        rate, best = self._size.first, 0.0
-        while True:
+        """Calls a second: the most that were answered while the rate rose, until it was too much twice in a row."""
+        rate, best, too_much = self._size.first, 0.0, 0
+        while too_much < 2:
             found = self.at(rate)
             best = max(best, found.goodput)
             tell(f"{self._path} at {rate:.0f}/s: {found.goodput:.0f}/s")
-            if found.goodput < ENOUGH * rate:
-                return best
+            too_much = too_much + 1 if found.goodput < ENOUGH * rate else 0
             rate *= self._size.rise
+        return best
 
 
 def run(methods: Sequence[str], size: Size, folder: Path, tell: Tell) -> tuple[form.Report, Figure]:
@@ -218,7 +218,7 @@ def figure(found: dict[tuple[str, float], list[Run]], capacities: dict[str, floa
     right.annotate("deadline", (factors[0], DEADLINE), (2, 4), textcoords="offset points", fontsize=8)
     for axis in (left, right):
         axis.set_xlabel("Offered / capacity")
-        axis.set_ylim(bottom=0, top=1.2)
+        axis.set_ylim(bottom=0, top=max(1.2, axis.get_ylim()[1]))
         axis.grid(True, color="#DDDDDD", linewidth=0.7)
         axis.spines[["top", "right"]].set_visible(False)
     return drawn

@@ -84,6 +84,11 @@ def run(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
         report.add("cancel", "streams broken midway", streams, "")
         for code, count in sorted(ended.items()):
             report.add("cancel", f"ended with {code}", count, "")
+        report.notes.append(
+            "cancel: INTERNAL is said by grpc.aio in the client itself (“Internal error from Core”); the server's log "
+            "has what the server fails with. UNAVAILABLE is HTTP/2's REFUSED_STREAM: cancelled calls count among the "
+            "connection's until the server has let go of them."
+        )
         report.add("cancel", "until no lease was held", freed, "s")
         report.add("cancel", "leases left", survival_server.leases(target), "")
         same = ask(target, question, f"{SERVICE}Score") == before

@@ -115,7 +115,9 @@ def clock(report: form.Report, quick: bool, folder: Path, tell: Tell) -> None:
         name = "clock, the monotonic one too" if monotonic else "clock"
         offset = folder / f"offset-{monotonic}"
         offset.write_text("+0")
-        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_CACHE_DURATION=1"]
+        settings = [f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_CACHE_DURATION=1", "NO_FAKE_STAT=1"]
+        # Threads wait on the monotonic clock: their waits must be shifted as it is, or Python's would never end.
+        settings.append(f"FAKETIME_FORCE_MONOTONIC_FIX={int(monotonic)}")
         if not monotonic:
             settings.append("FAKETIME_DONT_FAKE_MONOTONIC=1")
         # faketime itself only says where its library is: with a time of its own it would not look into the file.
