@@ -114,8 +114,11 @@ class Lane:
 
         To be asked before anything is done for a query: what a refusal costs is taken from those that are answered.
         """
-        ahead = self._seconds_ahead(time.monotonic())
-        if ahead <= self.max_wait:
+        now = time.monotonic()
+        if self._seconds_ahead(now) <= self.max_wait:
+            return None
+        # What a small batch costs an item says little of a large one, so a burst after quiet looks longer than it is.
+        if self._waiting and now - self._waiting[0].since < self.max_wait / 2:
             return None
         self.counts.overloaded += 1
         self._refused += 1

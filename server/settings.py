@@ -72,7 +72,7 @@ class ServerSettings:
     )
     max_connections: int = _setting(1000, "open connections; more are hung up on", within=(1, 10**6))
     max_streams: int = _setting(
-        100, "calls in flight on one connection; the client holds back more", within=(1, 10**6)
+        2000, "calls in flight on one connection; gRPC resets what comes beyond", within=(1, 10**6)
     )
     max_connection_age: float = _setting(
         0.0, "seconds after which a client has to connect anew, to be balanced; 0: never", within=(0, 10**6)

@@ -210,6 +210,27 @@ async def measured(lane: Lane, double: Doubler) -> float:
     return lane.counts.busy_seconds
 
 
+def age(lane: Lane) -> None:
+    """As if all that waits had come long ago."""
+    for work in lane._waiting:
+        work.since -= 60
+
+
+def test_a_burst_after_quiet_is_taken() -> None:
+    async def body(lane: Lane, double: Doubler) -> None:
+        await measured(lane, double)
+        first = await held(lane, double)
+        waiting = await queue(lane, double, *range(1, 101))
+        assert lane._seconds_ahead(time.monotonic()) > 4 * lane.max_wait
+        age(lane)
+        assert lane.refusal()
+        double.free.set()
+        assert await asyncio.gather(first, *waiting) == [2, *range(2, 202, 2)]
+        assert lane.counts.overloaded == 1
+
+    in_lane(body, most_queued=10_000, max_wait=0.4)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_calls_wait_for_no_more_work_than_may(seed: int) -> None:
     async def body(lane: Lane, double: Doubler) -> None:
@@ -221,6 +242,7 @@ def test_calls_wait_for_no_more_work_than_may(seed: int) -> None:
         while lane.refusal() is None:
             before = lane.queued
             taken += await queue(lane, double, 3, cost=int(draw.integers(1, 8)))
+            age(lane)
         assert before * item <= max_wait, "nothing was let in behind more than may wait"
         assert (lane.queued + 1) * item > max_wait, "nothing was refused that may wait"
         with pytest.raises(OverloadedError, match=r"More than 0\.4 s of work wait in the test lane"):
@@ -262,6 +284,7 @@ def test_the_more_are_refused_the_longer_they_are_to_stay_away() -> None:
             """Seconds to stay away, on average, for each that has to be waited."""
             first = await held(lane, double)
             waiting = await queue(lane, double, 2, cost=3)
+            age(lane)
             ahead = lane._seconds_ahead(time.monotonic())
             found = [lane.refusal() for _ in range(refusals)]
             delays = [refusal.retry_after for refusal in found if refusal]

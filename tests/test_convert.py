@@ -9,6 +9,7 @@ import pytest
 from serving import recommender
 
 from server import convert, describe, lanes
+from server.cache import CacheCounts
 from server.pb import recommender_pb2 as pb
 from server.served import Details, ServedModel
 from server.settings import ServerSettings
@@ -17,7 +18,7 @@ from widedeep.errors import InvalidQueryError
 from widedeep.queries import ColdStart, Query, Ranking, Reason, ScoreQuery, Scores, SimilarQuery
 
 LIMITS = ServerSettings()
-NO_REGISTRY = StoreStatus([], None, Counts())
+NO_REGISTRY = StoreStatus([], None, Counts(), CacheCounts())
 
 
 def test_an_empty_request_is_the_default_query() -> None:

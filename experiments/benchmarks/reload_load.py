@@ -101,7 +101,7 @@ class Load:
             try:
                 self._answered(method, number, due, answered, call.result())
             except grpc.RpcError as error:
-                self._lost(method, due, error.code().name)
+                self._lost(method, due, f"{error.code().name}: {error.details()}")
             finally:
                 done.release()
 
@@ -128,7 +128,7 @@ class Load:
                 else:
                     self._answered(method, number, due, answered, reply.response)
         except grpc.RpcError as error:
-            why = error.code().name
+            why = f"{error.code().name}: {error.details()}"
         for _, due in waiting.values():
             self._lost(method, due, why)
 
