@@ -13,6 +13,7 @@ from server.cache import CacheCounts
 from server.pb import recommender_pb2 as pb
 from server.served import Details, ServedModel
 from server.settings import ServerSettings
+from server.shadow import Agreement
 from server.store_status import Counts, StoreStatus
 from widedeep.errors import InvalidQueryError
 from widedeep.queries import ColdStart, Query, Ranking, Reason, ScoreQuery, Scores, SimilarQuery
@@ -44,6 +45,7 @@ def test_every_field_arrives() -> None:
         explain=4,
         diversity=0.25,
         fallback=pb.FALLBACK_ERROR,
+        model_version="7",
     )
     named = {field.name for field, _ in request.ListFields()}
     assert named == {field.name for field in pb.RecommendRequest.DESCRIPTOR.fields}
@@ -85,6 +87,7 @@ def test_similar_query() -> None:
         include_details=True,
         request_id="r",
         include_cold_items=True,
+        model_version="7",
     )
     named = {field.name for field, _ in request.ListFields()}
     assert named == {field.name for field in pb.SimilarItemsRequest.DESCRIPTOR.fields}
@@ -181,7 +184,7 @@ def test_metrics_that_are_no_numbers_are_left_out() -> None:
     about = dict(served.about)
     try:
         served.about["metrics"] = {"ndcg_at_10": 0.25, "auc": math.nan, "curve": [1, 2], "none": None}
-        response = describe.to_model_response(ServedModel(served, "films", "7", ""), NO_REGISTRY)
+        response = describe.to_model_response(ServedModel(served, "films", "7", ""), NO_REGISTRY, Agreement())
     finally:
         served.about.clear()
         served.about.update(about)

@@ -162,11 +162,12 @@ def fill(
                 report.add(name, f"p{100 * share:.0f} of the answered", value, "ms")
     for method in capacities:
         if (method, 1.0) in found and (method, 3.0) in found:
-            kept = form.ratio_of_gains(_goodput(found[method, 3.0]), _goodput(found[method, 1.0]))
-            report.ratios[f"{method} at 3/at 1"] = kept
+            best = max(_goodput(runs) for (name, _), runs in found.items() if name == method)
+            kept = form.ratio_of_gains(_goodput(found[method, 3.0]), best)
+            report.ratios[f"{method} at 3/at its best"] = kept
             verdict = "kept" if kept >= GOAL else "not kept"
             report.notes.append(
-                f"{method}: {GOAL:.0%} of the goodput at capacity is {verdict} at 3 times of it."
+                f"{method}: {GOAL:.0%} of the best goodput is {verdict} at 3 times the capacity."
             )
     report.notes += [
         "Refused: RESOURCE_EXHAUSTED with RetryInfo, by the server's queue. Turned away: by gRPC's own threads, before "
