@@ -18,9 +18,10 @@ IDLE = 1800.0  # seconds without a call after which a connection is closed
 AGE_GRACE = 600.0  # seconds that calls, and streams above all, have on a connection that is too old
 PING_AFTER = 60.0  # seconds of silence after which a client is asked whether it is still there
 PING_ANSWER = 20.0  # seconds that it has to answer
-# Calls that the event loop has not taken in; from there on gRPC's own threads cancel some, at twice as many all. It is
-# for floods: what they say is no status that a client could go by, while `Calls` and the lanes say when to come back.
-PENDING = 10_000
+# To refuse a call costs the event loop as much as to answer a small one. So gRPC's own threads turn away what it cannot
+# even refuse: calls beyond --max-streams of a connection, as UNAVAILABLE, which clients try again, and beyond PENDING,
+# over many connections, as CANCELLED.
+PENDING = 1000  # calls that the event loop has not taken in; from there on chance decides, and at twice as many all go
 CLIENT_PINGS = 20.0  # seconds between two pings of a client; who pings more often is cut off
 
 

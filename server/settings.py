@@ -72,7 +72,7 @@ class ServerSettings:
     )
     max_connections: int = _setting(1000, "open connections; more are hung up on", within=(1, 10**6))
     max_streams: int = _setting(
-        2000, "calls in flight on one connection; gRPC resets what comes beyond", within=(1, 10**6)
+        256, "calls in flight on one connection; beyond, clients wait or get UNAVAILABLE", within=(1, 10**6)
     )
     max_connection_age: float = _setting(
         0.0, "seconds after which a client has to connect anew, to be balanced; 0: never", within=(0, 10**6)
@@ -135,7 +135,7 @@ class ServerSettings:
         1000, "calls in flight, streams included; more get RESOURCE_EXHAUSTED", within=(1, 10**6)
     )
     max_wait: float = _setting(
-        0.5,
+        1.0,
         "seconds of work that may wait; calls beyond get RESOURCE_EXHAUSTED, streams are held back",
         within=(0.001, 3600),
         live=True,

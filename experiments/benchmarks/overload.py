@@ -30,6 +30,7 @@ from server.pb import recommender_pb2 as pb
 ABOUT = "Offer more than can be answered; report goodput, refusals and latency."
 METHODS = ("Score", "Recommend")
 DEADLINE, CONNECTIONS = 1.0, 4
+FLAGS = ("--log-level", "warning", "--max-wait", "0.5")
 ENOUGH = 0.97  # share that must be answered for the rate to rise further
 ITEMS, K, BODIES = 64, 10, 500
 EXHAUSTED = 8  # RESOURCE_EXHAUSTED
@@ -120,7 +121,7 @@ class Load:
 def run(methods: Sequence[str], size: Size, folder: Path, tell: Tell) -> tuple[form.Report, Figure]:
     """Raises  OpponentFailed: the server does not start"""
     bundle = serving_models.bundle_of(size.shape, folder)
-    target = survival_server.started(survival_server.target(str(bundle), folder, "--log-level", "warning"))
+    target = survival_server.started(survival_server.target(str(bundle), folder, *FLAGS))
     found: dict[tuple[str, float], list[Run]] = {}
     capacities = {}
     try:

@@ -29,7 +29,7 @@ from experiments.benchmarks.opponents.servers import Target, free_ports
 from experiments.benchmarks.reload_load import Sent
 from experiments.benchmarks.reload_versions import ALIAS, NAME, Versions
 from experiments.benchmarks.serving_load import ask
-from experiments.benchmarks.serving_targets import SERVICE
+from experiments.benchmarks.serving_targets import PATIENT, SERVICE
 from server.pb import recommender_pb2 as pb
 
 ABOUT = "Move the served alias under load; count what is lost or mixed, and compare latency during swaps."
@@ -87,7 +87,7 @@ def run(shape: tuple[int, int, int], moves: int, rate: float, folder: Path, tell
 def _server(versions: Versions, folder: Path) -> Target:
     (port,) = free_ports(1)
     flags = ["--model", f"models:/{NAME}@{ALIAS}", "--tracking-uri", versions.uri, "--port", str(port)]
-    flags += ["--device", "cpu", "--cache-dir", str(folder / "cache")]
+    flags += ["--device", "cpu", "--cache-dir", str(folder / "cache"), *PATIENT]
     command = [sys.executable, "-m", "server", *flags]
     return Target("ours", command, port, f"{SERVICE}GetModel", lambda *_: b"", log=folder / "server.log")
 

@@ -14,6 +14,7 @@ from server.pb import recommender_pb2 as pb
 
 SERVICE = "/widedeep.v1.Recommender/"
 V2 = "/inference.GRPCInferenceService/ModelInfer"
+PATIENT = ["--max-wait", "3600"]  # it is speed that is measured: nothing is to be refused
 OPPONENTS = ("mlflow", "mlserver", "naive")
 
 
@@ -27,6 +28,7 @@ def ours(bundle: Path, folder: Path, name: str = "ours") -> Target:
     (port,) = free_ports(1)
     start = [sys.executable, "-m", "server"] if name == "ours" else module("empty_server")
     flags = ["--model", str(bundle), "--port", str(port), "--device", "cpu", "--log-level", "warning"]
+    flags += PATIENT
     return Target(name, start + flags, port, f"{SERVICE}Score", score_request, log=folder / f"{name}.log")
 
 
