@@ -15,6 +15,24 @@ from widedeep import DataConfig, Recommender
 from widedeep.datasets import Dataset
 from widedeep.split import Split, split
 
+# Files that take longest. They come first, so that no core waits for one of them at the end.
+LONGEST = (
+    "pipeline", "end_to_end", "distributed", "survival", "kill", "reload_benchmark", "cli", "follow", "benchmarks",
+    "doctor", "training", "readme", "workers", "training_benchmark", "pyfunc", "server_process", "withheld",
+    "serving_benchmark", "workers_benchmark", "trained_benchmarks", "overload", "monitoring", "webhook", "admin",
+)  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests wait for servers, streams and deadlines a good part of the time."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 torch.set_num_threads(1)  # the models here are small, and the machine is shared
 
 

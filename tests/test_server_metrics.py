@@ -109,6 +109,7 @@ def test_queues_and_batches_are_measured(bundle: Path) -> None:
         assert read(started)("widedeep_queue_limit_items", lane="ranking") == 3
         refused(lambda: recommend(stub, user_id="3"), grpc.StatusCode.RESOURCE_EXHAUSTED)
         others[0].cancel()
+        assert eventually(lambda: started.server.calls.active == 3)
         release.set()
         assert first.result().item_ids
         assert others[1].result().item_ids
