@@ -153,8 +153,15 @@ def test_half_precision_finds_and_single_precision_ranks(large: Recommender) -> 
     exact = large.rank(queries)
     assert large.prepare(precision="bfloat16") == RankingMethod("bfloat16", 1.0, False, 1.0)
     for ours, theirs in zip(large.rank(queries), exact, strict=True):
-        assert ours.item_ids == theirs.item_ids
         assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
+        places = dict(zip(theirs.item_ids, theirs.scores, strict=True))
+        common = [
+            (score, places[item])
+            for item, score in zip(ours.item_ids, ours.scores, strict=True)
+            if item in places
+        ]
+        assert len(common) >= len(places) - 1, "but for a tie at the end, the same items"
+        assert [one for one, _ in common] == pytest.approx([other for _, other in common], abs=1e-5)
 
 
 def test_half_precision_that_loses_items_is_not_taken_unasked(
