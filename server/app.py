@@ -69,7 +69,6 @@ class Server:
             settings.max_concurrent_calls,
             self.guard,
             watchers=self.telemetry.watchers,
-            message_watchers=self.telemetry.watchers,
             overload=self.lanes.refusal,
         )
         self.telemetry.metrics.add(

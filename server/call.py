@@ -79,16 +79,12 @@ class Gate(Protocol):
 
 
 class Watcher(Protocol):
-    """Who is told of calls. Called on the event loop, for every call: quick, and never raising."""
+    """Who is told of calls and of streams' messages. Called on the event loop, for each: quick, and never raising."""
 
     def began(self, call: Call) -> None: ...
 
     def ended(self, call: Call, response: Message | None) -> None:
         """response  None for streams, and where there is none"""
-
-
-class MessageWatcher(Watcher, Protocol):
-    """Who is told of each message of a stream besides, and in the same way."""
 
     def message_began(self, call: Call) -> None: ...
 

@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2
 
 from server import status
-from server.call import CURRENT, Call, Gate, MessageWatcher, Watcher
+from server.call import CURRENT, Call, Gate, Watcher
 from server.deadlines import Deadlines
 from server.entrance import Entrance
 from server.status import OverloadedError, UnavailableError
@@ -37,7 +37,6 @@ class Calls:
         most: int,
         gate: Gate | None = None,
         watchers: Sequence[Watcher] = (),
-        message_watchers: Sequence[MessageWatcher] = (),
         overload: Callable[[str], OverloadedError | None] = lambda _: None,
     ) -> None:
         """
@@ -51,7 +50,6 @@ class Calls:
         self._most = most
         self._gate = gate
         self._watchers = watchers
-        self._message_watchers = message_watchers
         self._overload = overload
         self._draining = False
         self._ended = asyncio.Event()
@@ -230,7 +228,7 @@ class Calls:
         self, stream: Call, method: Callable[[Any], Coroutine[Any, Any, Message]]
     ) -> Callable[[Any], Coroutine[Any, Any, Message]]:
         """`method`, which answers a message {request} with a message {status, response}, and is told of."""
-        if not self._message_watchers:
+        if not self._watchers:
             return method
 
         async def answer(message: Any) -> Message:
@@ -244,7 +242,7 @@ class Calls:
                 stream=stream,
             )
             CURRENT.set(call)  # of this message's task alone
-            for watcher in self._message_watchers:
+            for watcher in self._watchers:
                 watcher.message_began(call)
             response: Message | None = None
             try:
@@ -254,7 +252,7 @@ class Calls:
                     response = reply.response
                 return reply
             finally:
-                for watcher in self._message_watchers:
+                for watcher in self._watchers:
                     watcher.message_ended(call, response)
 
         return answer

@@ -97,7 +97,7 @@ def ids_of(call: Call) -> dict[str, str]:
 
 
 class RequestLog:
-    """A Watcher and MessageWatcher: a line for each request that failed, or for each.
+    """A Watcher: a line for each request that failed, or for each.
 
     method, code, seconds  always
     error                  what was said of it

@@ -104,7 +104,7 @@ class LaneCounts:
 
 
 class Metrics(Collector):
-    """A Watcher and MessageWatcher of calls and an observer of batches; and the text of all metrics."""
+    """A Watcher of calls and an observer of batches; and the text of all metrics."""
 
     def __init__(self, services: Sequence[str]) -> None:
         """services  full names: their methods are there from the start, so that a first error is an increase"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from server.call import MessageWatcher
+from server.call import Watcher
 from server.logs import RequestLog
 from server.metrics import Metrics
 from server.settings import ServerSettings
@@ -22,7 +22,7 @@ class Telemetry:
         self.metrics = Metrics([service])
         self._tracing = _tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
         log = RequestLog(settings.log_requests, settings.log_requests_most)
-        self.watchers: list[MessageWatcher] = [self.metrics, log]
+        self.watchers: list[Watcher] = [self.metrics, log]
         self.observers: list[Callable[[Batch], None]] = [self.metrics.batch]
         if self._tracing:
             self.watchers.insert(0, self._tracing)  # first: the log names the trace

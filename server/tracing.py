@@ -49,7 +49,7 @@ FAULTS = {  # of the server, as OpenTelemetry's conventions for RPC have it; oth
 
 
 class Tracing:
-    """A Watcher and MessageWatcher of calls, and an observer of batches."""
+    """A Watcher of calls, and an observer of batches."""
 
     def __init__(self, endpoint: str) -> None:
         """endpoint  of the receiver, such as http://localhost:4318"""

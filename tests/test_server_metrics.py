@@ -91,10 +91,8 @@ def test_streams_and_their_messages_are_counted_apart(bundle: Path) -> None:
         stream.cancel()
         feed.close()
         assert eventually(lambda: read(started)("widedeep_streams_in_flight") == 0)
-        assert (
-            read(started)("grpc_server_handled_total", grpc_method="RecommendStream", grpc_code="Canceled")
-            == 1
-        )
+        cancelled = {"grpc_method": "RecommendStream", "grpc_code": "Canceled"}
+        assert eventually(lambda: read(started)("grpc_server_handled_total", **cancelled) == 1)
 
 
 def test_queues_and_batches_are_measured(bundle: Path) -> None:

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
+from metrics_text import Read
 from ports import free_port
 from processes import ROOT, started
 from registries import NAME, registry
@@ -45,18 +47,20 @@ def test_two_workers_live_as_one_server(tmp_path: Path) -> None:
         for content in (None, None, releases.changed()):
             releases.add(content)
         releases.move("1")
-        port = free_port()
+        port, metrics_port = free_port(), free_port()
         process = stack.enter_context(
             started(
                 "--model", f"models:/{NAME}@champion", "--tracking-uri", releases.uri, "--port", "0",
                 "--cache-dir", str(tmp_path / "cache"), "--device", "cpu", "--workers", "2",
                 "--admin-port", str(port), "--poll-seconds", "3600",
+                "--metrics-port", str(metrics_port),
             )
         )  # fmt: skip
         target = process.wait_for(r"serving on (\S+) with 2 workers", LONG).group(1)
         admin = stack.enter_context(AdminClient(f"127.0.0.1:{port}", timeout=LONG))
         assert served(admin.status()) == [("SERVING", "1", "")] * 2
 
+        all_are_told_of_in_one_place(f"http://127.0.0.1:{metrics_port}", admin)
         connections_are_spread(target, admin)
         a_pin_is_for_all_or_none(admin)
         a_killed_worker_is_missed_by_nobody_and_comes_back_pinned(target, admin)
@@ -66,6 +70,17 @@ def test_two_workers_live_as_one_server(tmp_path: Path) -> None:
         assert process.end() == 0
         assert "all workers have ended" in process.log
         assert "Traceback" not in process.log
+
+
+def all_are_told_of_in_one_place(url: str, admin: AdminClient) -> None:
+    for path in ("readyz", "livez"):
+        with urllib.request.urlopen(f"{url}/{path}", timeout=LONG) as answer:
+            assert answer.status == 200
+    with urllib.request.urlopen(f"{url}/metrics", timeout=LONG) as answer:
+        found = Read(answer.read().decode())
+    for text in (found, Read(admin.metrics())):
+        assert [text("widedeep_ready", worker=number) for number in "01"] == [1, 1]
+        assert text("process_resident_memory_bytes", worker="0") > 2**20
 
 
 def connections_are_spread(target: str, admin: AdminClient) -> None:
