@@ -33,7 +33,7 @@ def start(command: list[str], folder: Path, **extra: str) -> subprocess.Popen[st
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=subprocess_environment(OMP_WAIT_POLICY="passive", **extra),
+        env=subprocess_environment(OMP_WAIT_POLICY="passive", PYTHONFAULTHANDLER="1", **extra),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -199,7 +199,7 @@ def test_candidates_are_ranked_as_the_whole_is(large: Recommender, monkeypatch: 
     wide = large.net.wide
     monkeypatch.setitem(wide._buffers, "items", crossed)
     monkeypatch.setitem(wide._buffers, "weights", wide.weights[:300, :300].contiguous())
-    monkeypatch.setattr(preparing, "FETCHED", (3000,))
+    monkeypatch.setattr(preparing, "FETCHED", (4500,))
     monkeypatch.setattr(preparing, "LEAST_RECALL", 0.95)
     few = Recommender(large.net, large.processor, large.histories, large.config, large.chosen, large.about)
     exact = few.rank(queries)

@@ -43,7 +43,9 @@ def recommender(
     processor = FeatureProcessor(
         Vocabulary(np.arange(1, users + 1)), Vocabulary(ids), items, table, nothing, [], 4.0
     )
-    net = WideDeepNet(config, table.features(), nothing, genres, items, tells_apart=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for what is drawn as in training, and not filled below
+        net = WideDeepNet(config, table.features(), nothing, genres, items, tells_apart=True)
     _fill(net, config, generator)
     chosen = Chosen(1, 1, SHARE, FACTOR_SHARE, default(config))
     histories = _histories(items, users, generator)
