@@ -27,6 +27,7 @@ from mlflow.tracking import MlflowClient
 from experiments import environment
 from experiments.store import STORE_ERRORS, check_store, reached
 from experiments.tracked_data import InteractionsDataset
+from experiments.trial_record import TrialRecord
 from widedeep.datasets import Dataset
 from widedeep.errors import TrackingError
 
@@ -136,43 +137,30 @@ class Run:
         with reached("log the data set"):
             self.client.log_inputs(self.id, self._data)
 
-    def trial(
-        self,
-        number: int,
-        *,
-        state: str,
-        started: float,
-        params: Mapping[str, Any],
-        curves: list[dict[str, Any]],
-        metrics: Mapping[str, float | None],
-    ) -> None:
-        """A finished trial as a child of this run, with its data set and its source, in a few calls.
-
-        state    COMPLETE, PRUNED or FAIL, as Optuna has it
-        started  seconds since 1970
-        curves   {"head", "epoch", metric: value, …} each
-        """
-        points = _metrics({**metrics, "seconds": time.time() - started}, 0)
-        for row in curves:
+    def trial(self, trial: TrialRecord) -> None:
+        """A finished trial as a child of this run, with its data set and its source, in a few calls."""
+        points = _metrics({**trial.metrics, "seconds": trial.seconds}, 0)
+        for row in trial.curves:
             head, epoch = row["head"], int(row["epoch"])
             values = {f"curves/{head}_{name}": row[name] for name in row if name not in ("head", "epoch")}
             points += _metrics(values, epoch)
-        own = {"mlflow.parentRunId": self.id, "trial.number": str(number), "trial.state": state}
+        number = trial.number
+        own = {"mlflow.parentRunId": self.id, "trial.number": str(number), "trial.state": trial.state}
         with reached(f"log trial {number}"):
             made = self.client.create_run(
                 self.experiment_id,
-                start_time=int(started * 1000),
-                run_name=f"trial {number} (pruned)" if state == "PRUNED" else f"trial {number}",
-                tags=self.source | own,
+                start_time=int(trial.started * 1000),
+                run_name=f"trial {number} (pruned)" if trial.state == "PRUNED" else f"trial {number}",
+                tags={**self.source, **own, **trial.tags},
             )
             if self._data:
                 self.client.log_inputs(made.info.run_id, self._data)
             self.client.log_batch(
                 made.info.run_id,
                 metrics=points[:1000],
-                params=[Param(name, _short(value)) for name, value in params.items()][:PARAMS_PER_CALL],
+                params=[Param(name, _short(value)) for name, value in trial.params.items()][:PARAMS_PER_CALL],
             )
-            status = RunStatus.FAILED if state == "FAIL" else RunStatus.FINISHED
+            status = RunStatus.FAILED if trial.state == "FAIL" else RunStatus.FINISHED
             self.client.set_terminated(made.info.run_id, RunStatus.to_string(status))
 
 

@@ -20,6 +20,7 @@ from experiments.jobs import JobConfig
 from experiments.progress import Console
 from experiments.recipe import Prepared, Selection, both, select
 from experiments.tracking import Run
+from experiments.trial_record import TrialRecord
 from widedeep.closed_form import ClosedForm
 from widedeep.config import Config
 from widedeep.errors import TrainingError
@@ -147,12 +148,15 @@ def _log(run: Run, attempt: Attempt) -> None:
         metrics |= {f"validation/{name}": value for name, value in selection.validation.items()}
         metrics |= {f"chosen/{name}": float(value) for name, value in _chosen(selection).items()}
     run.trial(
-        attempt.number + 1,
-        state=attempt.state,
-        started=attempt.started,
-        params=search_space.values(attempt.config),
-        curves=attempt.curves,
-        metrics=metrics,
+        TrialRecord(
+            number=attempt.number + 1,
+            state=attempt.state,
+            started=attempt.started,
+            seconds=attempt.seconds,
+            params=search_space.values(attempt.config),
+            metrics=metrics,
+            curves=attempt.curves,
+        )
     )
 
 

@@ -16,6 +16,7 @@ from experiments import registry, tracking
 from experiments.store import check_store
 from experiments.tracked_data import InteractionsDataset
 from experiments.tracking import open_run
+from experiments.trial_record import TrialRecord
 from widedeep.datasets import Dataset
 from widedeep.errors import TrackingError
 
@@ -131,17 +132,22 @@ def test_a_trial_is_a_child_with_its_curves(store: MlflowClient, board: Dataset)
     with open_run("tune", "a") as run:
         run.dataset(board)
         run.trial(
-            3,
-            state="PRUNED",
-            started=time.time() - 2,
-            params={"dropout": 0.25},
-            curves=[{"head": "ranking", "epoch": epoch, "ndcg_at_10": epoch / 10} for epoch in (1, 2)],
-            metrics={"validation/ndcg_at_10": 0.2},
+            TrialRecord(
+                number=3,
+                state="PRUNED",
+                started=time.time() - 2,
+                seconds=2.0,
+                params={"dropout": 0.25},
+                metrics={"validation/ndcg_at_10": 0.2},
+                curves=[{"head": "ranking", "epoch": epoch, "ndcg_at_10": epoch / 10} for epoch in (1, 2)],
+                tags={"trial.seed": "7"},
+            )
         )
     [child] = store.search_runs([run.experiment_id], f"tags.mlflow.parentRunId = '{run.id}'")
     assert child.info.run_name == "trial 3 (pruned)"
     assert child.info.status == "FINISHED"
     assert child.data.tags["trial.state"] == "PRUNED"
+    assert child.data.tags["trial.seed"] == "7"
     assert child.data.params == {"dropout": "0.25"}
     assert child.data.metrics["validation/ndcg_at_10"] == 0.2
     assert child.data.metrics["seconds"] >= 2
@@ -168,7 +174,7 @@ def test_a_trial_costs_a_few_calls_whatever_it_holds(monkeypatch: pytest.MonkeyP
         calls.clear()
         curves = [{"head": "ranking", "epoch": epoch, "a": 1.0, "b": 2.0} for epoch in range(100)]
         params = {f"p{number}": number for number in range(20)}
-        run.trial(0, state="COMPLETE", started=time.time(), params=params, curves=curves, metrics={"v": 1.0})
+        run.trial(TrialRecord(1, "COMPLETE", time.time(), 1.0, params, {"v": 1.0}, curves))
         assert calls == ["create_run", "log_batch", "set_terminated"]
 
 
