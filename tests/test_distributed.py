@@ -181,7 +181,7 @@ def test_alone_is_one_process_until_the_end_of_the_block(monkeypatch: pytest.Mon
 def test_train_from_the_command_line_survives_a_killed_process(tmp_path: Path) -> None:
     settings = (
         "--dataset synthetic --users 200 --items 100 --interactions 5000 --split none --device cpu "
-        "--ranking-hidden 32 --ranking-epochs 120 --ranking-patience 120 --epochs 2 --wide-l2 100 --recency 0 "
+        "--ranking-hidden 32 --ranking-epochs 40 --ranking-patience 40 --epochs 2 --wide-l2 100 --recency 0 "
         "--factor-share 0 --checkpoint state.ckpt"
     )
     with in_store(tmp_path) as client:

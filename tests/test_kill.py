@@ -13,7 +13,7 @@ from experiment_runs import subprocess_environment
 
 from widedeep import Recommender
 
-KILLS = 3
+KILLS = 2
 
 TRAIN = """
 import sys
@@ -26,7 +26,7 @@ from widedeep.split import split
 config = Config(
     DataConfig(dataset="synthetic", users=300, items=200, interactions=12_000),
     ModelConfig(ranking_hidden=256, wide_l2=100.0, factor_dim=16),
-    TrainConfig(epochs=8, patience=8, ranking_epochs=60, ranking_patience=60, checkpoint=sys.argv[2], resume=True,
+    TrainConfig(epochs=8, patience=8, ranking_epochs=30, ranking_patience=30, checkpoint=sys.argv[2], resume=True,
                 device="cpu"),
 )
 data = load(config.data)

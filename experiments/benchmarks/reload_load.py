@@ -156,7 +156,7 @@ class Load:
 
 
 def _near(found: Any, expected: np.ndarray) -> bool:
-    return len(found) == len(expected) and np.allclose(found, expected, atol=TOLERANCE, rtol=0)
+    return len(found) == len(expected) and np.allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def _in_order(response: Any, expected: tuple[str, ...]) -> bool:
