@@ -65,6 +65,8 @@ class Measure:
         return asdict(self) | {"verdict": self.verdict}
 
     def _shown(self, value: float) -> str:
+        if not self.significant:  # a count, of which any is too many
+            return f"{value:.0f}"
         return f"{value:.1%}" if self.share else f"{value:.3g}" if value >= 1 else f"{value:.3f}"
 
     def __str__(self) -> str:

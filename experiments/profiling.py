@@ -45,13 +45,14 @@ class _Coded:
 
     @classmethod
     def of(cls, ids: np.ndarray) -> _Coded:
-        codes, size = id_codes(ids)
-        if ids.dtype == object or size > 4 * len(ids) + BLOCK:  # text, or numbers with wide gaps
-            codes, known = pd.factorize(ids, sort=True)
-            return cls(codes, len(known), np.arange(len(known)), Tally(known, _count(codes, len(known))))
-        counts = _count(codes, size)
-        present = np.flatnonzero(counts)
-        return cls(codes, size, present, Tally(present + int(ids.min()), counts[present]))
+        if ids.dtype != object:
+            codes, size = id_codes(ids)
+            if size <= 4 * len(ids) + BLOCK:
+                counts = _count(codes, size)
+                present = np.flatnonzero(counts)
+                return cls(codes, size, present, Tally(present + int(ids.min()), counts[present]))
+        codes, known = pd.factorize(ids, sort=True)  # text, or numbers with wide gaps
+        return cls(codes, len(known), np.arange(len(known)), Tally(known, _count(codes, len(known))))
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """(n,) values of the ids as (size,) by code."""
