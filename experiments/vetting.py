@@ -98,6 +98,8 @@ def log(found: Vetted, run: Run) -> None:
     references.keep(found.found, run)
     reference = None if found.reference is None else found.reference.profile
     run.figure(profile_figures.overview(found.found.profile, reference), OVERVIEW)
+    if found.warnings:
+        run.tags({"data.warnings": "; ".join(found.warnings)})
     if found.drift is not None:
         run.json(found.drift.to_dict(), DRIFT)
         run.table(found.drift.frame(), DRIFT_TABLE)
