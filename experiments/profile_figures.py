@@ -69,10 +69,11 @@ def _ratings(axis: Any, sides: list[tuple[Profile, str]]) -> str:
             edgecolor="white",
             linewidth=0.5,
         )
-    names = values if few else (edges[1:] + edges[:-1]) / 2
-    axis.set_xticks(
-        range(len(names)), [f"{name:.3g}" for name in names], fontsize=8 if len(names) <= 10 else 6
-    )
+    if few:
+        size = 8 if len(values) <= BARS // 2 else 6
+        axis.set_xticks(range(len(values)), [f"{value:.3g}" for value in values], fontsize=size)
+    else:
+        axis.set_xticks(np.arange(0, BARS + 1, 4) - 0.5, [f"{edge:.3g}" for edge in edges[::4]], fontsize=8)
     axis.set(xlabel="rating", ylabel="interactions, %")
     return "Ratings"
 

@@ -138,6 +138,10 @@ def test_many_different_ratings_are_kept_as_their_quantiles() -> None:
     assert len(found.ratings) <= profiling.RATING_POINTS
     assert sum(found.rating_counts) == count
     assert rows.rating is not None
+    ratings = overview(found).axes[0]
+    assert sum(bar.get_height() for bar in ratings.patches) == pytest.approx(100)
+    labels = [float(tick.get_text()) for tick in ratings.get_xticklabels()]
+    assert labels == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1], abs=0.01)
     assert found.liked_share(0.3) == pytest.approx(
         (rows.rating >= 0.3).mean(), abs=1 / profiling.RATING_POINTS
     )
