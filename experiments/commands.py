@@ -15,6 +15,7 @@ from widedeep.errors import ConfigError
 from widedeep.launch import restarts
 
 Given = dict[str, Any]
+DRIFT_FIELDS = ("on_drift", "max_psi", "max_new_users", "max_new_items", "max_lost")
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,10 @@ def _recommend(given: Given) -> None:
 
 
 def _validate(given: Given) -> None:
-    config = config_from(given)
+    config, job = config_from(given), section_from(given, JobConfig)
     from experiments import validate
 
-    validate.job(config.data, _console())
+    validate.job(config.data, given.get("against", ""), job, _console())
 
 
 def _doctor(given: Given) -> None:
@@ -126,6 +127,17 @@ def _doctor(given: Given) -> None:
 
     test_speed = flags.is_true("speed", given.get("speed", "true"))
     doctor.job(given.get("device", TrainConfig.device), test_speed=test_speed, console=_console())
+
+
+def _validate_flags(parser: Parser) -> None:
+    add_fields(parser, DataConfig)
+    group = parser.add_argument_group("What it is held against")
+    add_flag(
+        group,
+        "against",
+        "earlier data to compare with: a file with the same columns, a data set, the id of a run, models:/NAME@ALIAS",
+    )
+    add_fields(parser, JobConfig, (*DRIFT_FIELDS, "experiment", "run_name"))
 
 
 def _evaluate_flags(parser: Parser) -> None:
@@ -172,7 +184,7 @@ COMMANDS = {
         "      --split none --register mymodel --alias champion\n\n"
         "In several processes that share every batch, of which the first alone writes:\n\n"
         "  torchrun --nproc-per-node 2 -m experiments train --dataset ml-latest-small",
-        _settings("bootstrap", "refit", "register", "alias", "experiment", "run_name"),
+        _settings("bootstrap", "refit", "register", "alias", *DRIFT_FIELDS, "experiment", "run_name"),
         _train,
         several=True,
     ),
@@ -212,9 +224,12 @@ COMMANDS = {
     ),
     "validate": Command(
         "check a data set and print what is in it",
-        "Read a data set, check it, and print a table of what is in it and how it splits.\n\n"
-        "  python -m experiments validate --dataset files --ratings ratings.csv",
-        lambda parser: add_fields(parser, DataConfig),
+        "Read a data set, check it, and print a table of what is in it and how it splits. With --against it is held\n"
+        "against an earlier one: exit status 2 where it has drifted.\n\n"
+        "  python -m experiments validate --dataset files --ratings ratings.csv\n"
+        "  python -m experiments validate --dataset files --ratings new.csv --against old.csv\n"
+        "  python -m experiments validate --dataset ml-latest-small --against models:/widedeep@champion",
+        _validate_flags,
         _validate,
     ),
     "doctor": Command(

@@ -12,6 +12,7 @@ from widedeep import config
 from widedeep.errors import ConfigError
 
 GATES = ("auto", "better", "not-worse", "strict")
+ON_DRIFT = ("refuse", "warn", "ignore")
 NAME = re.compile(r"[^/:.%\"']+")  # what MLflow's registry and its models:/ addresses take
 
 
@@ -30,6 +31,15 @@ class JobConfig:
     alias: str = "champion"  # alias that the new version is to take; none: it takes none
     gate: str = "auto"  # better, not-worse, strict; auto: better on the champion's data, not-worse on other
     gate_samples: int = 10_000  # resamples of the gate's paired bootstrap
+    on_drift: str = (
+        "refuse"  # where the data are no longer like the champion's: refuse, warn, ignore (do not look)
+    )
+    max_psi: float = 0.25  # population stability index above which a distribution has drifted
+    max_new_users: float = 0.7  # share of users, or of their interactions, that may be new to the champion
+    max_new_items: float = 0.5  # share of items, or of their interactions, that may be new to the champion
+    max_lost: float = (
+        0.1  # share of the champion's interactions that may be gone: rows, time, users' or items'
+    )
     experiment: str = (
         ""  # MLflow experiment; empty: MLFLOW_EXPERIMENT_NAME, else widedeep. mlflow run has its own flag
     )
@@ -41,8 +51,11 @@ class JobConfig:
         _within(self, "tune_seed", 0, 2**32 - 1)
         _within(self, "bootstrap", 0, 10**6)
         _within(self, "gate_samples", 100, 10**7)
-        if self.gate not in GATES:
-            raise ConfigError(f"gate must be one of {', '.join(GATES)}; got {self.gate!r}.")
+        for name in ("max_psi", "max_new_users", "max_new_items", "max_lost"):
+            _within(self, name, 0, 10 if name == "max_psi" else 1)
+        for name, words in (("gate", GATES), ("on_drift", ON_DRIFT)):
+            if getattr(self, name) not in words:
+                raise ConfigError(f"{name} must be one of {', '.join(words)}; got {getattr(self, name)!r}.")
         for name in ("register", "alias"):
             value = getattr(self, name)
             if value.lower() in ("", "none"):

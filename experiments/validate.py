@@ -1,134 +1,91 @@
-"""Check a data set, and print what is in it.
+"""Check a data set, print what is in it, and hold it against an earlier one.
 
     mlflow run . -e validate -P dataset=ml-latest-small
     python -m experiments validate --dataset files --ratings ratings.csv --on-bad-rows repair
+    python -m experiments validate --dataset files --ratings new.csv --against old.csv
+    python -m experiments validate --dataset ml-latest-small --against models:/widedeep@champion
 
 Reading it is the check: rows that are no interactions end it with an error that names them, unless they are to be
-repaired; then the repairs are listed.
+repaired; then the repairs are listed. What was found is kept in a run, for later data to be held against. The exit
+status is 2 where the data cannot be trained on or have drifted (with --on-drift warn: 0).
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-import numpy as np
-
-from experiments import report
+from experiments import drift, profiling, references, report, vetting
+from experiments.jobs import JobConfig
+from experiments.measures import SIGNIFICANT
 from experiments.progress import Console
+from experiments.tracking import open_run
+from experiments.vetting import Vetted
 from widedeep import datasets
-from widedeep.config import DataConfig
+from widedeep.config import DataConfig, to_dict
 from widedeep.datasets import Dataset
-from widedeep.errors import EmptyDataError
-from widedeep.split import split
+from widedeep.errors import ConfigError
+from widedeep.split import Split, split
 
 
-def job(config: DataConfig, console: Console) -> None:
-    """The entry point `validate`."""
+def job(config: DataConfig, against: str, job_config: JobConfig, console: Console) -> None:
+    """The entry point `validate`.  against: the earlier data set, see references.named; empty: none
+
+    Raises  DriftError: drift is significant
+    """
+    if against and job_config.on_drift == "ignore":
+        raise ConfigError("--on-drift ignore does not compare: leave out --against, or use --on-drift warn.")
     dataset = datasets.load(config, progress=console.say)
-    print(
-        report.plain_table([["", dataset.name], *([what, value] for what, value in profile(dataset, config))])
-    )
+    examined = profiling.examine(dataset, config)
+    profile = examined.profile
+    print(report.plain_table([["", dataset.name], *([what, value] for what, value in profile.rows())]))
     for note in dataset.notes:
         print(f"note: {note}")
-    for warning in warnings(dataset, config):
-        print(f"warning: {warning}")
+    found = Vetted(examined, vetting.warnings(profile))
     parts = split(dataset.interactions, config)
-    print(f"split {parts.description}")
     if not len(parts.validation):
-        print("warning: the validation part is empty, so nothing can be chosen on it")
+        found.warnings.append("the validation part is empty, so nothing can be chosen on it")
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    print(f"split {parts.description}")
     print("the data can be trained on")
+    if against:
+        reference, same_name = references.named(against, config, console)
+        compared = drift.compare(reference, examined, job_config, same_name=same_name)
+        found = Vetted(examined, found.warnings, reference, compared)
+        print(f"\n{compared.current}\nagainst {compared.reference}")
+        print(report.plain_table(compared.rows()))
+        print(compared.sentence())
+    with open_run("validate", dataset.name, job_config.experiment, job_config.run_name) as run:
+        run.params("data", to_dict(config))
+        run.dataset(dataset)
+        vetting.log(found, run)
+        run.describe(_description(dataset, found, parts, against))
+    console.say(f"validate: logged as run {run.id}")
+    if found.drift is not None and found.drift.verdict == SIGNIFICANT and job_config.on_drift == "refuse":
+        raise vetting.refusal(found.drift, against, "the table above")
 
 
 def profile(dataset: Dataset, config: DataConfig) -> list[tuple[str, str]]:
     """(what, value) about a data set."""
-    rows = dataset.interactions
-    users, per_user = np.unique(rows.user_id, return_counts=True)
-    items, per_item = np.unique(rows.item_id, return_counts=True)
-    liked = rows.liked(config.like_threshold)
-    titled = set(dataset.items["item_id"].tolist())
-    described = sum(item in titled for item in items.tolist())
-    found = [
-        ("source", dataset.source),
-        ("digest", dataset.digest[:16]),
-        ("interactions", f"{len(rows):,}"),
-        ("users", f"{len(users):,}"),
-        ("items", f"{len(items):,}"),
-        ("density", f"{len(rows) / (len(users) * len(items)):.3%}"),
-        ("interactions per user", _quantiles(per_user)),
-        ("interactions per item", _quantiles(per_item)),
-        ("items with one interaction", f"{(per_item == 1).mean():.1%}"),
-        ("share of the top 1% of items", f"{_top_share(per_item):.1%}"),
-        ("liked", f"{liked.sum():,} ({liked.mean():.1%}), {_likes_by(config, dataset)}"),
-        ("users without a like", f"{len(users) - len(np.unique(rows.user_id[liked])):,}"),
+    return profiling.examine(dataset, config).profile.rows()
+
+
+def _description(dataset: Dataset, found: Vetted, parts: Split, against: str) -> str:
+    """The run as a short report in Markdown."""
+    profile = found.found.profile
+    verdict = "" if found.drift is None else f"; {found.drift.sentence().split(':')[0]}"
+    lines = [f"### {dataset.name}: {profile.interactions:,} interactions{verdict}"]
+    if found.drift is not None:
+        lines += [
+            f"**Drift** against {against}, {found.drift.reference}: {found.drift.sentence()}.",
+            report.described_table(found.drift.rows()),
+        ]
+    if dataset.truth is not None:
+        lines.append("**Synthetic data: made up, not real.**")
+    lines += [f"**Note.** {note}" for note in dataset.notes]
+    lines += [f"**Warning.** {warning}." for warning in found.warnings]
+    lines += [
+        report.described_table([["", dataset.name], *([what, value] for what, value in profile.rows())]),
+        f"Split {parts.description}.",
+        f"The figure is `{vetting.OVERVIEW}`, all values are in `{references.PROFILE}`. Hold later data against these: "
+        f"`python -m experiments validate --against` with the id of this run.",
     ]
-    if rows.rating is not None:
-        values, counts = np.unique(rows.rating, return_counts=True)
-        found.append(("ratings", f"{values[0]:g} to {values[-1]:g}, mean {rows.rating.mean():.3f}"))
-        if len(values) <= 20:
-            shares = "  ".join(
-                f"{value:g}: {count / len(rows):.1%}" for value, count in zip(values, counts, strict=True)
-            )
-            found.append(("", shares))
-    else:
-        found.append(("ratings", "none"))
-    if rows.timestamp is not None:
-        found.append(("times", f"{_date(rows.timestamp.min())} to {_date(rows.timestamp.max())} (UTC)"))
-    else:
-        found.append(("times", "none"))
-    found += [
-        (
-            "items with a title row",
-            f"{described:,} of {len(items):,}; {len(titled) - described:,} more are known",
-        ),
-        (
-            "user attributes",
-            ", ".join(str(name) for name in dataset.users.columns if name != "user_id") or "none",
-        ),
-    ]
-    return found
-
-
-def warnings(dataset: Dataset, config: DataConfig) -> list[str]:
-    """What is allowed and yet likely to disappoint."""
-    rows = dataset.interactions
-    _, per_user = np.unique(rows.user_id, return_counts=True)
-    liked = rows.liked(config.like_threshold)
-    if not liked.any():
-        raise EmptyDataError(
-            f"None of the {len(rows):,} interactions is liked (rating >= {config.like_threshold:g}). "
-            "Lower --like-threshold."
-        )
-    found = []
-    if np.median(per_user) < 5:
-        found.append(
-            f"half of the users have fewer than 5 interactions ({np.median(per_user):g} in the middle)"
-        )
-    if rows.rating is not None and liked.all():
-        found.append(
-            "every rating counts as liked, so there is no like-probability to learn: raise --like-threshold"
-        )
-    if rows.timestamp is not None and (rows.timestamp == rows.timestamp[0]).all():
-        found.append("all timestamps are equal, so a split by time has only the item's id to go by")
-    return found
-
-
-def _likes_by(config: DataConfig, dataset: Dataset) -> str:
-    return (
-        "everything: no ratings"
-        if dataset.interactions.rating is None
-        else f"rating >= {config.like_threshold:g}"
-    )
-
-
-def _quantiles(counts: np.ndarray) -> str:
-    low, middle, high = np.quantile(counts, [0, 0.5, 1])
-    return f"{low:,.0f} to {high:,.0f}, half have {middle:,.0f} or more"
-
-
-def _top_share(counts: np.ndarray) -> float:
-    first = max(1, len(counts) // 100)
-    return float(np.sort(counts)[::-1][:first].sum() / counts.sum())
-
-
-def _date(seconds: int) -> str:
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d")
+    return "\n\n".join(lines)

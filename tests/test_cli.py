@@ -109,6 +109,13 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
         (["main", "--learning-rate", "nan"], "learning_rate must be from"),
         (["main", "--refit", "maybe"], "refit must be true or false, got 'maybe'"),
         (["main", "--gate", "open"], "gate must be one of auto, better, not-worse, strict; got 'open'"),
+        (["main", "--on-drift", "stop"], "on_drift must be one of refuse, warn, ignore; got 'stop'"),
+        (["main", "--max-lost", "2"], "max_lost must be from 0 to 1, got 2"),
+        (
+            ["validate", "--dataset", "synthetic", "--on-drift", "ignore", "--against", "x"],
+            "leave out --against",
+        ),
+        (["validate", "--dataset", "synthetic", "--against", "x"], "--against x is no file"),
         (["main", "--register", "a/b"], "register must be a plain name"),
         (["main", "--alias", "v3"], "alias must be a plain name"),
         (["main", "--split", "none"], "split=none leaves nothing to judge"),
@@ -192,10 +199,20 @@ def test_ctrl_c_ends_the_run_as_killed_and_registers_nothing(store: MlflowClient
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_output_that_cannot_be_written_is_said() -> None:
+def test_output_that_cannot_be_written_is_said(store: MlflowClient, tmp_path: Path) -> None:
+    del store
     command = [sys.executable, "-m", "experiments", "validate", "--dataset", "synthetic"]
+    environment = subprocess_environment(MLFLOW_TRACKING_URI=os.environ["MLFLOW_TRACKING_URI"])
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 2
     assert "No space left on device. Make room" in done.stderr
     assert "Traceback" not in done.stderr

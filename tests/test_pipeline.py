@@ -177,6 +177,7 @@ def test_the_bundle_of_the_run_is_that_of_the_version(main_run: Run, version: Mo
 def test_the_same_again_is_registered_and_refused(first: Done, shared_store: MlflowClient) -> None:
     del first
     again = ok("main", *words(TINY | {"trials": "2"}))
+    assert "data: against those of widedeep version 1: no drift" in again.err
     assert "Gate (better): refused" in again.out
     assert "difference +0.0000" in again.out
     assert "python -m server --model models:/widedeep@champion" in again.out
@@ -204,9 +205,27 @@ def test_a_recipe_that_is_not_worse_passes_where_that_is_enough(
     assert len(registry.load(f"models:/widedeep/{newest.version}").histories.item_index) < 9000
 
 
+def test_other_data_are_refused_before_anything_is_trained(first: Done, shared_store: MlflowClient) -> None:
+    del first
+    before = len(shared_store.search_model_versions("name = 'widedeep'"))
+    done = run("main", *words(TINY | {"trials": "1", "data-seed": "5"}))
+    assert done.status == 2
+    assert "The data are not like those of widedeep version 1 any more" in done.err
+    assert "items' popularity, PSI" in done.err
+    assert "--on-drift warn" in done.err
+    experiment = shared_store.get_experiment_by_name("widedeep")
+    [refused, *_] = shared_store.search_runs([experiment.experiment_id], "tags.job = 'main'")
+    assert (refused.info.status, refused.data.tags["drift"]) == ("FAILED", "significant")
+    assert refused.data.tags["mlflow.note.content"].startswith("Failed: The data are not like those")
+    assert refused.data.metrics["drift/popularity_psi"] > 0.25
+    assert "seconds/tune" not in refused.data.metrics
+    assert len(shared_store.search_model_versions("name = 'widedeep'")) == before
+
+
 def test_on_other_data_the_champions_recipe_is_trained_again(first: Done) -> None:
     del first
-    done = ok("main", *words(TINY | {"trials": "1", "data-seed": "5"}))
+    done = ok("main", *words(TINY | {"trials": "1", "data-seed": "5", "on-drift": "warn"}))
+    assert "The data have drifted, and --on-drift warn goes on" in done.err
     assert "was not evaluated on this split, so its recipe is trained on it" in done.err
     assert "Gate (not-worse)" in done.out
 
@@ -391,7 +410,8 @@ def test_recommend_explains_what_it_cannot_do(first: Done, arguments: list[str],
     assert said in done.err
 
 
-def test_validate_prints_what_is_in_a_data_set() -> None:
+def test_validate_prints_what_is_in_a_data_set(store: MlflowClient) -> None:
+    del store
     done = ok("validate", "--dataset", "synthetic", "--users", "50", "--items", "30", "--interactions", "900")
     found = table(done.out)
     assert found["interactions"] == ["900"]
@@ -400,7 +420,8 @@ def test_validate_prints_what_is_in_a_data_set() -> None:
     assert "the data can be trained on" in done.out
 
 
-def test_validate_names_bad_rows_and_counts_repairs(tmp_path: Path) -> None:
+def test_validate_names_bad_rows_and_counts_repairs(store: MlflowClient, tmp_path: Path) -> None:
+    del store
     file = tmp_path / "ratings.csv"
     rows = [
         f"u{user},i{item},{(user + item) % 5 + 1},{1000 + item}" for user in range(8) for item in range(8)

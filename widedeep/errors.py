@@ -6,7 +6,8 @@ WideDeepError
 │   ├── DataNotFoundError    a file, a folder or a release is missing, empty or laid out differently
 │   ├── DownloadError        a release could not be fetched, or what came is not what was asked for
 │   ├── InvalidRowsError     rows that are not interactions: says which, and on what lines
-│   └── EmptyDataError       a step left too little to go on: says which step
+│   ├── EmptyDataError       a step left too little to go on: says which step
+│   └── DriftError           the data are not like those that the model in use was made from
 ├── BundleError              a model file is damaged, foreign, pickled or of another version
 ├── TrainingError            the training diverged, or one of its processes is gone
 ├── DeviceError              the device that was asked for is not there
@@ -55,6 +56,10 @@ class InvalidRowsError(DataError):
 
 class EmptyDataError(DataError):
     """A step left too little to go on."""
+
+
+class DriftError(DataError):
+    """The data are not like those that the model in use was made from."""
 
 
 class BundleError(WideDeepError):

@@ -125,7 +125,7 @@ class Interactions:
             None if timestamp_col is None else narrow(validation.timestamps(frame[timestamp_col], bad))
         )
         rows = cls(user_id, item_id, rating, timestamp)
-        if bad or _has_duplicates(user_id, item_id):
+        if bad or duplicate_pairs(user_id, item_id):
             keep = np.ones(len(rows), dtype=bool)
             for problem in bad:
                 keep[problem.rows] = False
@@ -226,12 +226,13 @@ def pair_keys(user_id: np.ndarray, item_id: np.ndarray) -> np.ndarray:
     return keys
 
 
-def _has_duplicates(user_id: np.ndarray, item_id: np.ndarray) -> bool:
+def duplicate_pairs(user_id: np.ndarray, item_id: np.ndarray) -> int:
+    """How many rows have the user and the item of an earlier row."""
     if _sorted_pairs(user_id, item_id):
-        return False
+        return 0
     keys = pair_keys(user_id, item_id)
     keys.sort()
-    return bool((keys[1:] == keys[:-1]).any())
+    return int((keys[1:] == keys[:-1]).sum())
 
 
 def _sorted_pairs(user_id: np.ndarray, item_id: np.ndarray) -> bool:
