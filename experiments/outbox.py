@@ -64,6 +64,9 @@ class Outbox:
                         raise
                 self._keep(write)
                 self._away(error)
+            except KeyboardInterrupt:  # while an answer was waited for
+                self._keep(write)
+                raise
 
     def retry(self, *, now: bool = False) -> bool:
         """Whether the store has everything, after what is kept was tried again, if it is time or `now`."""
@@ -72,7 +75,7 @@ class Outbox:
                 return True
             if not now and time.monotonic() < self._not_before:
                 return False
-            count = self.waiting
+            count = self.waiting + len(self._kept.refused)
             try:
                 drain(self._kept, self._client)
             except STORE_ERRORS as error:
@@ -116,21 +119,31 @@ class Outbox:
         self._wait = min(2 * self._wait, LONGEST_WAIT)
 
 
-def drain(kept: Kept, client: MlflowClient) -> None:
+def drain(kept: Kept, client: MlflowClient, *, past_failures: bool = False) -> None:
     """Send what is kept, the oldest first; what MLflow refuses is set aside.
 
-    Raises  one of STORE_ERRORS: the store is away; what is left stays kept
+    past_failures  so is what fails while the store answers other questions: it must not hold up the rest for ever
+    Raises         one of STORE_ERRORS: the store is away; what is left stays kept
     """
     while kept.pending:
         try:
             with brief_requests(ANSWER_SECONDS, retries=0):
                 kept.pending[0].send(client, again=True)
         except STORE_ERRORS as error:
-            if not is_refusal(error):
+            if not is_refusal(error) and not (past_failures and _answers(client, kept.run_id)):
                 raise
             kept.refuse(reason_of(error))
         else:
             kept.sent()
+
+
+def _answers(client: MlflowClient, run_id: str) -> bool:
+    try:
+        with brief_requests(ANSWER_SECONDS, retries=0):
+            client.get_run(run_id)
+    except STORE_ERRORS:
+        return False
+    return True
 
 
 def sync_command(folder: Path) -> str:

@@ -49,7 +49,7 @@ def publish(made: Made, data: Prepared, job: JobConfig, run: Run, console: Conso
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / registry.BUNDLE
         made.final.save(bundle)
-        run.file(bundle)
+        run.file(bundle, late=False)
         if not job.register:
             return Published(None, someone(made.final))
         digest = sha256_of(bundle)  # the server holds what it downloads against it

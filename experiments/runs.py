@@ -36,7 +36,7 @@ LED_BY = "validation/ndcg_at_10"  # what the leader of a search is best by
 class Run:
     """An MLflow run that is being written.
 
-    All that is written may come late, but for `file`: while the store is away, the outbox keeps it.
+    What is written may come late: while the store is away, the outbox keeps it.
     """
 
     def __init__(
@@ -116,10 +116,17 @@ class Run:
     def figure(self, figure: Figure, path: str) -> None:
         self._made(path, figure.savefig)
 
-    def file(self, file: Path, folder: str = "") -> None:
-        """A large file, which is there when this returns.  Raises  TrackingError"""
+    def file(self, file: Path, folder: str = "", *, late: bool = True) -> None:
+        """late: it may wait in the outbox, in a copy;  otherwise it is there when this returns
+
+        Raises  TrackingError
+        """
+        where = "" if folder == "." else folder
+        if late:
+            self.outbox.send(f"log {file.name}", File(self.id, str(file), where))
+            return
         with reached(f"log {file.name}"):
-            self.client.log_artifact(self.id, str(file), folder)
+            self.client.log_artifact(self.id, str(file), where)
 
     def dataset(self, dataset: Dataset) -> None:
         """The data set with its digest, for the run's Datasets in the UI."""
@@ -186,8 +193,7 @@ class Run:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
             make(file)
-            where = str(Path(path).parent)
-            self.outbox.send(f"log {path}", File(self.id, str(file), "" if where == "." else where))
+            self.file(file, str(Path(path).parent))
 
 
 def _points(values: Mapping[str, float | None], step: int, at: float | None = None) -> list[Point]:

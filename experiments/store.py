@@ -22,9 +22,8 @@ STORE_ERRORS = (
     OSError,
     ImportError,
 )  # the last: no driver for the database
-REFUSALS = (
+REFUSALS = (  # BAD_REQUEST is not among them: MLflow says it of any trouble with its database
     "INVALID_PARAMETER_VALUE",
-    "BAD_REQUEST",
     "MALFORMED_REQUEST",
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_ALREADY_EXISTS",

@@ -53,7 +53,7 @@ def _send(kept: Kept) -> str:
         with brief_requests(ANSWER_SECONDS):
             client = MlflowClient(uri)
             client.get_run(kept.run_id)  # a store that does not know the run is another one
-        drain(kept, client)
+        drain(kept, client, past_failures=True)
     except STORE_ERRORS as error:
         raise TrackingError(
             f"{len(kept.pending)} writes of run {kept.run_id} still wait in {kept.path}: {uri}: {reason_of(error)}\n"
@@ -61,7 +61,7 @@ def _send(kept: Kept) -> str:
         ) from error
     if kept.refused:
         raise TrackingError(
-            f"MLflow refused {len(kept.refused)} of {count} writes of run {kept.run_id}, which stay in {kept.path}: "
-            f"{kept.refused[0]}"
+            f"MLflow did not take {len(kept.refused)} of {count} writes of run {kept.run_id}, which stay in "
+            f"{kept.path}: {kept.refused[0]}"
         )
     return f"Sent {count} writes of run {kept.run_id} to {uri}."

@@ -41,7 +41,11 @@ def quieten() -> None:
     """MLflow, Alembic and Optuna say much that is of no use to the person who waits."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for name in ("mlflow.system_metrics", "urllib3.connectionpool"):  # the outbox says when the store is away
+    for name in (
+        "mlflow.system_metrics",
+        "mlflow.store.db.utils",
+        "urllib3.connectionpool",
+    ):  # the outbox says it
         logging.getLogger(name).setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", SYSTEM_SAMPLING)
@@ -110,15 +114,13 @@ def _experiment(name: str) -> str:
 
 
 def _end(run: Run, status: str) -> None:
-    """What waits goes first, if it can."""
+    """What waits goes first, if it can. In any case it is then no longer MLflow's active run."""
     run.outbox.retry(now=True)
     if run.outbox.was_away:
         _stop_sampling(run.id)
     try:
         with brief_requests(retries=0):
-            mlflow.end_run(
-                status
-            )  # from here on it is not MLflow's active run, whether this was heard or not
+            mlflow.end_run(status)
     except STORE_ERRORS:
         run.end(status)
     run.close()

@@ -188,7 +188,7 @@ def test_what_mlflow_refuses_is_an_error_at_once_and_is_set_aside_later(
     [path] = Path("mlflow-outbox").glob("*.jsonl")
     done = run("sync")
     assert done.status == 2
-    assert f"MLflow refused 1 of 1 writes of run {parent.id}, which stay in {path}" in done.err
+    assert f"MLflow did not take 1 of 1 writes of run {parent.id}, which stay in {path}" in done.err
 
 
 def test_a_run_that_was_made_twice_is_there_once(store: MlflowClient) -> None:
