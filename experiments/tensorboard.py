@@ -72,11 +72,9 @@ class Board:
         ]
         for name, vectors in _vectors(model).items():
             self._writer.add_embedding(vectors[shown], metadata, metadata_header=COLUMNS, tag=name)
-        of = (
-            f"the {len(shown):,} of {len(likes):,} items with most likes"
-            if len(shown) < len(likes)
-            else "all items"
-        )
+        of = f"the {len(shown):,} of {len(likes):,} items with most likes"
+        if len(shown) == len(likes):
+            of = f"all {len(likes):,} items"
         console.say(f"tensorboard: vectors of {of}; see it with: tensorboard --logdir {self.folder.parent}")
 
     def close(self) -> None:
