@@ -96,7 +96,7 @@ class Outbox:
             if self.waiting:
                 self._console.loud(
                     f"The tracking store is away, and {self.waiting} writes to MLflow wait in {self._kept.path}.\n"
-                    f"When it is back, send them from this folder: {sync_command(self._folder)}"
+                    f"When it is back, send them from {Path.cwd()}: {sync_command(self._folder)}"
                 )
             for reason in self._kept.refused:
                 self._console.loud(f"MLflow refused a write, which stays in {self._kept.path}: {reason}")
