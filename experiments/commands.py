@@ -122,6 +122,14 @@ def _validate(given: Given) -> None:
     validate.job(config.data, given.get("against", ""), job, _console())
 
 
+def _sync(given: Given) -> None:
+    from pathlib import Path
+
+    from experiments import outbox, sync
+
+    sync.job(Path(given.get("outbox", outbox.FOLDER)), _console())
+
+
 def _doctor(given: Given) -> None:
     from experiments import doctor
 
@@ -148,7 +156,11 @@ def _evaluate_flags(parser: Parser) -> None:
         "models:/NAME@ALIAS, models:/NAME/VERSION or a .pth file, whose recipe is trained again on what comes "
         "before the test part; without it the settings in the flags. Flags that are given replace the recipe's values",
     )
-    _settings("bootstrap", "experiment", "run_name")(parser)
+    _settings("bootstrap", "experiment", "run_name", "tensorboard")(parser)
+
+
+def _sync_flags(parser: Parser) -> None:
+    add_flag(parser, "outbox", "folder in which it waits; default: mlflow-outbox")
 
 
 def _doctor_flags(parser: Parser) -> None:
@@ -184,7 +196,9 @@ COMMANDS = {
         "      --split none --register mymodel --alias champion\n\n"
         "In several processes that share every batch, of which the first alone writes:\n\n"
         "  torchrun --nproc-per-node 2 -m experiments train --dataset ml-latest-small",
-        _settings("bootstrap", "refit", "register", "alias", *DRIFT_FIELDS, "experiment", "run_name"),
+        _settings(
+            "bootstrap", "refit", "register", "alias", *DRIFT_FIELDS, "experiment", "run_name", "tensorboard"
+        ),
         _train,
         several=True,
     ),
@@ -192,7 +206,7 @@ COMMANDS = {
         "search for good settings on the validation part",
         "Search for good settings. They are judged on the validation part, never on the test part.\n\n"
         "  python -m experiments tune --dataset ml-latest-small --trials 20",
-        _settings("trials", "tune_seed", "experiment", "run_name"),
+        _settings("trials", "tune_seed", "experiment", "run_name", "tensorboard"),
         _tune,
     ),
     "evaluate": Command(
@@ -231,6 +245,13 @@ COMMANDS = {
         "  python -m experiments validate --dataset ml-latest-small --against models:/widedeep@champion",
         _validate_flags,
         _validate,
+    ),
+    "sync": Command(
+        "send to MLflow what waits since its server was away",
+        "Send what a job could not write to MLflow, because the tracking server was away when it ended.\n\n"
+        "  python -m experiments sync",
+        _sync_flags,
+        _sync,
     ),
     "doctor": Command(
         "say which device will be used and why, and how fast it is",

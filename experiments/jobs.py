@@ -44,6 +44,7 @@ class JobConfig:
         ""  # MLflow experiment; empty: MLFLOW_EXPERIMENT_NAME, else widedeep. mlflow run has its own flag
     )
     run_name: str = ""  # name of the MLflow run; empty: made from the job and the data set
+    tensorboard: str = ""  # folder that the scalars are written to for TensorBoard, too; empty: none
 
     def __post_init__(self) -> None:
         _parse_fields(self)

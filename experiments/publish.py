@@ -44,10 +44,12 @@ def publish(made: Made, data: Prepared, job: JobConfig, run: Run, console: Conso
     """
     users = made.final.processor.users.ids[: registry.CHECKED_USERS].tolist()
     made.final.about.update(_about(made, data, run))
+    if run.board:
+        run.board.items(made.final, console)
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / registry.BUNDLE
         made.final.save(bundle)
-        run.file(bundle)
+        run.file(bundle, late=False)
         if not job.register:
             return Published(None, someone(made.final))
         digest = sha256_of(bundle)  # the server holds what it downloads against it

@@ -44,6 +44,7 @@ class Made:
 
 def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> Prepared:
     """Load and split the data, and log all that is known before the training."""
+    run.show_in(job_config.tensorboard)
     run.json({"config": configuration.to_dict(config), "job": to_dict(job_config)}, "config.json")
     run.params("data", configuration.to_dict(config.data))
     run.params("job", to_dict(job_config))

@@ -22,6 +22,12 @@ STORE_ERRORS = (
     OSError,
     ImportError,
 )  # the last: no driver for the database
+REFUSALS = (  # BAD_REQUEST is not among them: MLflow says it of any trouble with its database
+    "INVALID_PARAMETER_VALUE",
+    "MALFORMED_REQUEST",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+)
 REASON_LENGTH = 300
 
 
@@ -31,14 +37,30 @@ def reached(what: str) -> Iterator[None]:
     try:
         yield
     except STORE_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "NewConnectionError" in reason or "NameResolutionError" in reason:
-            reason = "nothing answers at that address"
         raise TrackingError(
-            f"Could not {what} at {mlflow.get_tracking_uri()}: {reason[:REASON_LENGTH]}\n"
+            f"Could not {what} at {mlflow.get_tracking_uri()}: {reason_of(error)}\n"
             "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is "
             "mlflow.db in the working directory."
         ) from error
+
+
+@contextlib.contextmanager
+def brief_requests(seconds: int = 10, retries: int = 1) -> Iterator[None]:
+    """Within the block, requests to an MLflow server wait so long for an answer and are tried again so often.
+
+    MLflow's own patience is meant for training: it would retry for minutes before it says a word.
+    """
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
+    before = {name: os.environ.get(name) for name in patience}
+    os.environ.update(patience)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def check_store() -> None:
@@ -46,15 +68,23 @@ def check_store() -> None:
 
     Raises  TrackingError
     """
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in patience}
-    os.environ.update(patience)
-    try:
-        with reached("reach the tracking store"):
-            MlflowClient().search_experiments(max_results=1)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    with brief_requests(), reached("reach the tracking store"):
+        MlflowClient().search_experiments(max_results=1)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether MLflow itself has said that it will not do what was asked, now or later.
+
+    All else may pass: no connection, no answer in time, a locked database, a proxy's page.
+    """
+    refused = isinstance(error, MlflowException) and error.error_code in REFUSALS
+    return refused and not str(error).startswith("API request to")  # so begins what no MLflow server has said
+
+
+def reason_of(error: BaseException) -> str:
+    """Its first line, in short."""
+    text = str(error).strip()
+    reason = text.splitlines()[0] if text else type(error).__name__
+    if "NewConnectionError" in reason or "NameResolutionError" in reason:
+        reason = "nothing answers at that address"
+    return reason[:REASON_LENGTH]

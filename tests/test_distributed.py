@@ -13,6 +13,7 @@ import psutil
 import pytest
 import several_processes
 import torch
+from event_files import are_equal
 from experiment_runs import in_store, run, subprocess_environment
 from ports import free_port
 from several_processes import COLUMNS, HEIGHT, MANY, ROWS, Pair
@@ -182,7 +183,7 @@ def test_train_from_the_command_line_survives_a_killed_process(tmp_path: Path) -
     settings = (
         "--dataset synthetic --users 200 --items 100 --interactions 5000 --split none --device cpu "
         "--ranking-hidden 32 --ranking-epochs 40 --ranking-patience 40 --epochs 2 --wide-l2 100 --recency 0 "
-        "--factor-share 0 --checkpoint state.ckpt"
+        "--factor-share 0 --checkpoint state.ckpt --tensorboard boards"
     )
     with in_store(tmp_path) as client:
         job = start(
@@ -194,6 +195,11 @@ def test_train_from_the_command_line_survives_a_killed_process(tmp_path: Path) -
         status, out, err = finish(job)
         assert status == 0, err
         runs = client.search_runs([client.get_experiment_by_name("widedeep").experiment_id])
+        for found in runs:
+            assert are_equal(
+                client, found.info.run_id, tmp_path / "boards" / f"train-{found.info.run_id[:8]}"
+            )
+    assert len(list((tmp_path / "boards").iterdir())) == len(runs), "the first process alone writes"
     after, before = runs
     assert (before.info.status, after.info.status) == ("FAILED", "FINISHED")
     assert "Rank 1 (process id " in before.data.tags["mlflow.note.content"]

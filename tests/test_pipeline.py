@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from event_files import are_equal
 from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, run, table, words
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
@@ -38,7 +39,7 @@ MODELS = ["widedeep", *(baseline.name for baseline in BASELINES), "best reachabl
 def first(shared_store: MlflowClient) -> Done:
     """The main job in an empty store."""
     del shared_store
-    return ok("main", *words(TINY | {"trials": "2"}))
+    return ok("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,16 @@ def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_st
     stored = json.loads(tracking.artifact(main_run.info.run_id, "recipe.json").read_text())
     assert stored["config"]["data"]["users"] == 250
     assert stored["chosen"]["ranking_epochs"] <= 6
+
+
+def test_tensorboard_has_the_scalars_of_the_run_and_its_items(
+    main_run: Run, shared_store: MlflowClient
+) -> None:
+    board = Path("boards") / f"main-{main_run.info.run_id[:8]}"
+    assert are_equal(shared_store, main_run.info.run_id, board)
+    for trial in ("trial 1", "trial 2"):
+        assert list(board.glob(f"{trial}*/events.out.tfevents.*"))
+    assert len((board / "00000/items_deep/metadata.tsv").read_text().splitlines()) > 100
 
 
 def test_the_report_says_what_its_figures_are_of(main_run: Run) -> None:

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from experiments import registry, tracking
 from experiments.store import check_store
 from experiments.tracked_data import InteractionsDataset
-from experiments.tracking import open_run
+from experiments.tracking import Run, open_run
 from experiments.trial_record import TrialRecord
 from widedeep.datasets import Dataset
 from widedeep.errors import TrackingError
@@ -176,6 +176,46 @@ def test_a_trial_costs_a_few_calls_whatever_it_holds(monkeypatch: pytest.MonkeyP
         params = {f"p{number}": number for number in range(20)}
         run.trial(TrialRecord(1, "COMPLETE", time.time(), 1.0, params, {"v": 1.0}, curves))
         assert calls == ["create_run", "log_batch", "set_terminated"]
+        calls.clear()
+        best = TrialRecord(2, "COMPLETE", 1e9, 1.0, params, {"validation/ndcg_at_10": 1.0}, curves)
+        run.trial(best, leader=best)
+        run.trial(TrialRecord(3, "COMPLETE", time.time(), 1.0, params, {"v": 1.0}, curves), leader=best)
+        trial = ["create_run", "log_batch", "set_terminated"]
+        assert calls == [*trial, "log_batch", *trial]
+
+
+def test_a_failed_trial_says_so_and_no_point_is_dropped(store: MlflowClient) -> None:
+    curves = [{"head": "ranking", "epoch": epoch, "a": 1.0, "b": 2.0} for epoch in range(700)]
+    with open_run("tune", "a") as run:
+        run.trial(TrialRecord(4, "FAIL", 1e9, 61.5, {}, curves=curves, tags={"trial.error": "diverged"}))
+    [child] = store.search_runs([run.experiment_id], f"tags.mlflow.parentRunId = '{run.id}'")
+    assert child.info.status == "FAILED"
+    assert child.data.tags["trial.error"] == "diverged"
+    assert (child.info.start_time, child.info.end_time) == (1e12, 1e12 + 61_500)
+    for name in ("a", "b"):
+        points = store.get_metric_history(child.info.run_id, f"curves/ranking_{name}")
+        assert [point.step for point in points] == list(range(700))
+
+
+def test_the_parent_shows_the_best_so_far_whichever_worker_writes(store: MlflowClient) -> None:
+    def record(number: int, value: float) -> TrialRecord:
+        return TrialRecord(number, "COMPLETE", 1e9, number, {"l2": number}, {"validation/ndcg_at_10": value})
+
+    one, five, seven, late = record(1, 0.1), record(5, 0.4), record(7, 0.3), record(6, 0.2)
+    with open_run("tune", "a") as run:
+        tags = store.get_run(run.id).data.tags
+        other = Run(run.id, run.experiment_id, tags, named=True)
+        run.trial(one, leader=one)
+        other.trial(seven, leader=seven)
+        run.trial(late, leader=late)  # does not know of trial 7
+        other.trial(five, leader=five)
+        run.trial(record(8, 0.05), leader=five)
+    parent = store.get_run(run.id)
+    assert parent.data.metrics["best/ndcg_at_10"] == 0.4
+    assert (parent.data.tags["best.trial"], parent.data.tags["best.settings"]) == ("5", "l2=5")
+    points = store.get_metric_history(run.id, "best/ndcg_at_10")
+    assert sorted((point.step, point.value) for point in points) == [(1, 0.1), (7, 0.3), (8, 0.4)]
+    assert len(store.search_runs([run.experiment_id], f"tags.mlflow.parentRunId = '{run.id}'")) == 5
 
 
 def test_a_server_that_is_away_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tracking_servers
 from ports import free_port
 from registries import NAME, Releases
 from serving import running
@@ -163,39 +161,16 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releases
     import mlflow
 
     folder = tmp_path_factory.mktemp("server")
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port),
-               "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts",
-               "--artifacts-destination", str(folder / "artifacts")]  # fmt: skip
-    environment = {
-        **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
-    }
-    log = (folder / "log.txt").open("wb")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    allowed = {"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http"}
     before = dict(os.environ)
     try:
-        end = time.monotonic() + 180  # ten seconds on a machine with nothing else to do
-        while True:
-            try:
-                with urllib.request.urlopen(f"{uri}/health", timeout=2):
-                    break
-            except OSError:
-                assert process.poll() is None, (folder / "log.txt").read_text()
-                assert time.monotonic() < end, (folder / "log.txt").read_text()
-                time.sleep(0.2)
-        mlflow.set_tracking_uri(uri)
-        made = OnServer(folder, mlflow.MlflowClient())
-        made.client.create_registered_model(NAME)
-        made.at = uri
-        yield made
+        with tracking_servers.mlflow_server(folder, **allowed) as uri:
+            mlflow.set_tracking_uri(uri)
+            made = OnServer(folder, mlflow.MlflowClient())
+            made.client.create_registered_model(NAME)
+            made.at = uri
+            yield made
     finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
         mlflow.set_tracking_uri(None)
         os.environ.clear()
         os.environ.update(before)
