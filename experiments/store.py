@@ -41,20 +41,29 @@ def reached(what: str) -> Iterator[None]:
         ) from error
 
 
-def check_store() -> None:
-    """Ask the store for something, once and without long retries.
+@contextlib.contextmanager
+def brief_requests(seconds: int = 10) -> Iterator[None]:
+    """Within the block, requests to an MLflow server wait so long for an answer and are tried twice.
 
-    Raises  TrackingError
+    MLflow's own patience is meant for training: it would retry for minutes before it says a word.
     """
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
     before = {name: os.environ.get(name) for name in patience}
     os.environ.update(patience)
     try:
-        with reached("reach the tracking store"):
-            MlflowClient().search_experiments(max_results=1)
+        yield
     finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def check_store() -> None:
+    """Ask the store for something, once and without long retries.
+
+    Raises  TrackingError
+    """
+    with brief_requests(), reached("reach the tracking store"):
+        MlflowClient().search_experiments(max_results=1)
