@@ -22,7 +22,6 @@ from widedeep.errors import ChampionMovedError, RegistryError
 
 HISTORY_KEPT = 20  # moves of an alias that are remembered, so that it can be moved back
 Say = Callable[[str], None]
-HTTP_MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 def aliased(name: str, alias: str) -> Version | None:
@@ -30,9 +29,10 @@ def aliased(name: str, alias: str) -> Version | None:
     try:
         return registry.version_of(MlflowClient().get_model_version_by_alias(name, alias))
     except MlflowException as error:
-        if error.error_code in HTTP_MISSING:
+        if registry.is_missing(error, name):
             return None
-        raise RegistryError(f"Could not look up {name}@{alias}: {error.message}") from error
+        with reported(f"look up {name}@{alias}"):
+            raise
 
 
 def move_alias(which: Version, alias: str, why: str, say: Say = says) -> None:
@@ -63,6 +63,9 @@ def history(name: str, alias: str) -> list[dict[str, Any]]:
         stored = MlflowClient().get_registered_model(name).tags.get(_history_tag(alias), "[]")
         moves = json.loads(stored)
     except MlflowException as error:
+        with reported(f"look up the registered model {name!r}"):
+            if not registry.is_missing(error, name):
+                raise
         raise RegistryError(f"There is no registered model {name!r}: {error.message}") from error
     except json.JSONDecodeError:
         return []

@@ -17,7 +17,7 @@ from experiments.judging import per_user_frame
 from experiments.progress import Console
 from experiments.publish import Published
 from experiments.recipe import Prepared, on_data
-from experiments.registry import Version
+from experiments.registry import Version, check_may_write
 from experiments.stages import Made, make, start, timed
 from experiments.tracking import Run, open_run
 from experiments.tune import Search
@@ -33,6 +33,7 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
             "Use `python -m experiments train --split none`."
         )
     with open_run("main", config.data.dataset, job_config.experiment, job_config.run_name) as run:
+        check_may_write(job_config.register)
         data = start(config, job_config, run, console)
         vetting.vet(data, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)

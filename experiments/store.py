@@ -12,9 +12,11 @@ from collections.abc import Iterator
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from widedeep.errors import TrackingError
+from widedeep.store_trouble import masked, trouble
 
 STORE_ERRORS = (
     MlflowException,
@@ -22,7 +24,11 @@ STORE_ERRORS = (
     OSError,
     ImportError,
 )  # the last: no driver for the database
-REASON_LENGTH = 300
+ADVICE = (
+    "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is mlflow.db in the "
+    "working directory."
+)
+CONNECT_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -31,13 +37,9 @@ def reached(what: str) -> Iterator[None]:
     try:
         yield
     except STORE_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "NewConnectionError" in reason or "NameResolutionError" in reason:
-            reason = "nothing answers at that address"
+        found = trouble(error)
         raise TrackingError(
-            f"Could not {what} at {mlflow.get_tracking_uri()}: {reason[:REASON_LENGTH]}\n"
-            "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is "
-            "mlflow.db in the working directory."
+            f"Could not {what} at {masked(mlflow.get_tracking_uri())}: {found.reason}.\n{found.advice or ADVICE}"
         ) from error
 
 
@@ -66,4 +68,12 @@ def check_store() -> None:
     Raises  TrackingError
     """
     with brief_requests(), reached("reach the tracking store"):
+        _check_database(mlflow.get_tracking_uri())
         MlflowClient().search_experiments(max_results=1)
+
+
+def _check_database(uri: str) -> None:
+    """Connect to PostgreSQL once, where the store is one: MLflow tries for 100 seconds, also with a wrong password."""
+    if uri.startswith("postgresql"):
+        engine = create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
+        engine.connect().close()

@@ -30,6 +30,7 @@ from experiments.tracked_data import InteractionsDataset
 from experiments.trial_record import TrialRecord
 from widedeep.datasets import Dataset
 from widedeep.errors import TrackingError
+from widedeep.store_trouble import masked
 
 DEFAULT_EXPERIMENT = "widedeep"
 OTHER_EXPERIMENT = (
@@ -98,7 +99,9 @@ class Run:
 
     def tags(self, values: Mapping[str, Any]) -> None:
         with reached("log tags"):
-            self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in values.items()])
+            self.client.log_batch(
+                self.id, tags=[RunTag(key, masked(str(value))) for key, value in values.items()]
+            )
 
     def describe(self, text: str) -> None:
         """The run's description in the UI, as Markdown."""
@@ -106,7 +109,7 @@ class Run:
 
     def text(self, text: str, path: str) -> None:
         with reached(f"log {path}"):
-            self.client.log_text(self.id, text, path)
+            self.client.log_text(self.id, masked(text), path)
 
     def json(self, values: Any, path: str) -> None:
         self.text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", path)
@@ -274,7 +277,7 @@ def _flat(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = masked(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
     return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"
 
 
