@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 
 import mlflow
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy import NullPool, create_engine
@@ -70,6 +71,17 @@ def check_store() -> None:
     with brief_requests(), reached("reach the tracking store"):
         _check_database(mlflow.get_tracking_uri())
         MlflowClient().search_experiments(max_results=1)
+
+
+def make_experiment(client: MlflowClient, name: str) -> Experiment:
+    """The new experiment, or the one that another job has made at the same moment."""
+    try:
+        return client.get_experiment(client.create_experiment(name))
+    except MlflowException:
+        made = client.get_experiment_by_name(name)
+        if made is None:
+            raise
+        return made
 
 
 def _check_database(uri: str) -> None:

@@ -25,7 +25,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, Ru
 from mlflow.tracking import MlflowClient
 
 from experiments import environment
-from experiments.store import STORE_ERRORS, check_store, reached
+from experiments.store import STORE_ERRORS, check_store, make_experiment, reached
 from experiments.tracked_data import InteractionsDataset
 from experiments.trial_record import TrialRecord
 from widedeep.datasets import Dataset
@@ -213,9 +213,7 @@ def _experiment(name: str) -> str:
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     name = name or DEFAULT_EXPERIMENT
     client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return str(client.create_experiment(name))
+    found = client.get_experiment_by_name(name) or make_experiment(client, name)
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"The experiment {name!r} was deleted. Restore it with `mlflow experiments restore --experiment-id "
