@@ -12,7 +12,7 @@ from typing import Any
 
 SECONDS = 120.0  # that anything may take on a busy machine
 METHOD = multiprocessing.get_context("forkserver")
-METHOD.set_forkserver_preload(["experiments.promote", "optuna", "psycopg"])
+METHOD.set_forkserver_preload(["experiments.promote", "psycopg"])
 
 
 class Crowd:
@@ -59,12 +59,15 @@ def _send(pipe: Connection, work: Callable[..., object], *arguments: Any) -> Non
     pipe.send(result)
 
 
-def promote(barrier: Barrier, number: int, uri: str, each: int) -> list[tuple[int, int | None]]:
-    """Promote `each` versions, one after the other, past a gate that lets all pass.
+def register_and_promote(
+    barrier: Barrier, number: int, uri: str, each: int
+) -> list[tuple[int, str, int | None]]:
+    """Register `each` versions, and promote them, one after the other, past a gate that lets all pass.
 
-    Returns  (version, the champion that it was judged against) of those that took the alias
+    Returns  (version, its run, the champion that it was judged against last)
     """
     import mlflow
+    from mlflow.tracking import MlflowClient
 
     from experiments import promote, registry
     from experiments.gate import Verdict
@@ -72,56 +75,50 @@ def promote(barrier: Barrier, number: int, uri: str, each: int) -> list[tuple[in
     from experiments.registry import Version
 
     mlflow.set_tracking_uri(uri)
-    found = []
+    client = MlflowClient()
+    logged = []
+    for _ in range(each):
+        run = client.create_run("0").info.run_id
+        model = client.create_logged_model("0", name=f"model-{number}", source_run_id=run)
+        logged.append((model.model_uri, run))
+    barrier.wait(SECONDS)
+    versions = [
+        registry.register(model, "m", run, tags={"run": run}, description="one", about="of several")
+        for model, run in logged
+    ]
     against: list[int | None] = []
 
     def judged(champion: Version | None) -> Verdict:
         against.append(champion.number if champion else None)
         return Verdict(True, "better", "Anything passes")
 
-    versions = [registry.version("m", number * each + turn + 1) for turn in range(each)]
     barrier.wait(SECONDS)
+    found = []
     for version in versions:
-        if promote.earn(version, "champion", judged, Console()).passed:
-            found.append((version.number, against[-1]))
+        assert promote.earn(version, "champion", judged, Console()).passed
+        found.append((version.number, version.run_id, against[-1]))
     return found
 
 
-def register(barrier: Barrier, number: int, uri: str, each: int) -> list[tuple[int, str]]:
-    """Returns  (version, run) of what was registered"""
-    import mlflow
-    from mlflow.tracking import MlflowClient
-
-    from experiments import registry
-
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient()
-    logged = []
-    for _ in range(each):
-        run = client.create_run("0")
-        model = client.create_logged_model("0", name=f"model-{number}", source_run_id=run.info.run_id)
-        logged.append((model.model_uri, run.info.run_id))
-    barrier.wait(SECONDS)
-    return [
-        (
-            registry.register(uri, "r", run, tags={"run": run}, description="one", about="of several").number,
-            run,
-        )
-        for uri, run in logged
-    ]
-
-
-def hold(barrier: Barrier, number: int, uri: str, expiry: float) -> None:
+def hold(barrier: Barrier, number: int, uri: str, model: str, expiry: float) -> None:
     """The first takes the turn and has it until it is killed; the others want to move the alias meanwhile."""
     import mlflow
 
     from experiments import alias_turn, aliases, registry
+    from widedeep.errors import RegistryError
 
     mlflow.set_tracking_uri(uri)
     alias_turn.EXPIRY = expiry
     if number == 0:
-        with alias_turn.turn("m", "champion", print):
+        with alias_turn.turn(model, "champion", print):
             barrier.wait(SECONDS)
             time.sleep(SECONDS)
     barrier.wait(SECONDS)
-    aliases.move_alias(registry.version("m", number), "champion", "after a death")
+    while True:
+        try:
+            aliases.move_alias(registry.version(model, number), "champion", "after a death")
+            return
+        except RegistryError as error:
+            if "Nothing was moved" not in str(error):
+                raise
+            # This process, too, stood still for long: the machine is busy.
