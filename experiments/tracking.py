@@ -25,7 +25,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, Ru
 from mlflow.tracking import MlflowClient
 
 from experiments import environment
-from experiments.store import STORE_ERRORS, check_store, make_experiment, reached
+from experiments.store import STORE_ERRORS, brief_requests, check_store, make_experiment, reached
 from experiments.tracked_data import InteractionsDataset
 from experiments.trial_record import TrialRecord
 from widedeep.datasets import Dataset
@@ -243,9 +243,11 @@ def _check_artifacts(run: Run) -> None:
             "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"
         )
     try:
-        run.json(environment.describe(), "environment.json")
+        with brief_requests():
+            run.json(environment.describe(), "environment.json")
     except TrackingError as error:
-        raise TrackingError(f"{error}\nThe run's files would go to {where}. {OTHER_EXPERIMENT}.") from error
+        other = "" if where.startswith("mlflow-artifacts:") else f" {OTHER_EXPERIMENT}."
+        raise TrackingError(f"{error}\nThe run's files would go to {where}.{other}") from error
 
 
 def _source_tags(there: Mapping[str, str]) -> dict[str, str]:
