@@ -60,9 +60,7 @@ class Turn:
         self._beat = 0
         self._alive = 0.0  # when the last write that went through began
         self._who = f"{socket.gethostname()}, process {os.getpid()}"
-        self._seen: dict[
-            str, tuple[Ticket, float]
-        ] = {}  # others' tickets, and since when they are as they are
+        self._seen: dict[str, tuple[Ticket, float]] = {}  # others', and since when they are as they are
 
     def take(self) -> None:
         """Raises  RegistryError: the turn did not come;  MlflowException: the store did not answer"""
