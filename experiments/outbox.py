@@ -18,8 +18,9 @@ from mlflow.tracking import MlflowClient
 
 from experiments.kept import Kept
 from experiments.progress import Console
-from experiments.store import STORE_ERRORS, brief_requests, is_refusal, reached, reason_of
+from experiments.store import STORE_ERRORS, brief_requests, is_refusal, reached
 from experiments.writes import Child, Write
+from widedeep.store_trouble import trouble
 
 FOLDER = "mlflow-outbox"
 ANSWER_SECONDS = 10  # that an answer may take
@@ -111,8 +112,8 @@ class Outbox:
     def _away(self, error: BaseException) -> None:
         if not self._is_away and self._kept is not None:
             self._console.say(
-                f"mlflow: the tracking store is away ({reason_of(error)}); the job goes on, and what it writes is kept "
-                f"in {self._kept.path} and sent later"
+                f"mlflow: the tracking store is away ({trouble(error).reason}); the job goes on, and what it "
+                f"writes is kept in {self._kept.path} and sent later"
             )
         self._is_away = self.was_away = True
         self._not_before = time.monotonic() + self._wait
@@ -132,7 +133,7 @@ def drain(kept: Kept, client: MlflowClient, *, past_failures: bool = False) -> N
         except STORE_ERRORS as error:
             if not is_refusal(error) and not (past_failures and _answers(client, kept.run_id)):
                 raise
-            kept.refuse(reason_of(error))
+            kept.refuse(trouble(error).reason)
         else:
             kept.sent()
 

@@ -10,13 +10,14 @@ load -> validate -> split -> tune -> train the best -> evaluate beside the basel
 
 from __future__ import annotations
 
-from experiments import aliases, figures, promote, publish, report, search_space, summary, tune, vetting
+from experiments import figures, promote, publish, report, search_space, summary, tune, vetting
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig
 from experiments.judging import per_user_frame
 from experiments.progress import Console
 from experiments.publish import Published
 from experiments.recipe import Prepared, on_data
+from experiments.registry import Version, check_may_write
 from experiments.stages import Made, make, start, timed
 from experiments.tracking import Run, open_run
 from experiments.tune import Search
@@ -32,6 +33,7 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
             "Use `python -m experiments train --split none`."
         )
     with open_run("main", config.data.dataset, job_config.experiment, job_config.run_name) as run:
+        check_may_write(job_config.register)
         data = start(config, job_config, run, console)
         vetting.vet(data, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)
@@ -76,14 +78,14 @@ def through_the_gate(
     version = published.version
     assert version is not None
     assert made.results is not None
-    champion = aliases.aliased(version.name, job_config.alias)
     results = per_user_frame(made.results.all)
-    verdict = promote.judge(results, champion, data, made.selection.recipe.config, job_config, console)
-    run.metrics(verdict.metrics())
-    run.json(verdict.to_dict(), "evaluation/gate.json")
+
+    def judged(champion: Version | None) -> Verdict:
+        verdict = promote.judge(results, champion, data, made.selection.recipe.config, job_config, console)
+        run.metrics(verdict.metrics())
+        run.json(verdict.to_dict(), "evaluation/gate.json")
+        return verdict
+
+    verdict = promote.earn(version, job_config.alias, judged, console)
     run.tags({"gate": verdict.word, "gate.rule": verdict.rule})
-    publish.record(version, verdict.word, verdict.rule, verdict.reason)
-    console.say(f"gate: {verdict.word} ({verdict.rule}). {verdict.reason}")
-    if verdict.passed:
-        promote.move(version, champion, job_config.alias, f"passed the gate ({verdict.rule})", console)
     return verdict

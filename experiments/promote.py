@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -26,10 +27,11 @@ from experiments.recipe import Prepared, Recipe
 from experiments.registry import Version
 from experiments.store import check_store
 from widedeep.config import Config
-from widedeep.errors import GateError, TrackingError, WideDeepError
+from widedeep.errors import ChampionMovedError, GateError, TrackingError, WideDeepError
 from widedeep.recommender import Recommender
 
 OURS = Recommender.name
+ROUNDS = 10  # judgements of one version, where others take the alias meanwhile
 PER_USER = "evaluation/per_user.parquet"
 RECIPE = "recipe.json"
 
@@ -121,20 +123,40 @@ def judge(
     )
 
 
-def move(version: Version, expected: Version | None, alias: str, why: str, console: Console) -> None:
-    """Give the alias to the version, unless another has taken it since the champion was looked up.
+def earn(
+    version: Version, alias: str, judged: Callable[[Version | None], Verdict], console: Console
+) -> Verdict:
+    """Judge a version, and give it the alias if it earned it. Where another took the alias while it was judged, it is
+    judged again, against that one.
 
-    Raises  GateError
+    judged   the verdict against a champion, or against none
+    Returns  the last verdict; refused, too, where the alias moved again in each of ROUNDS judgements
     """
-    now = aliases.aliased(version.name, alias)
-    if (now.number if now else None) != (expected.number if expected else None):
-        raise GateError(
-            f"{version.name}@{alias} moved to {now or 'nothing'} while {version} was judged against "
-            f"{expected or 'no champion'}. Judge it again: "
-            f"{promote_command(version.name, version.number, alias)}"
-        )
-    aliases.move_alias(version, alias, why)
-    console.say(f"alias: {version.name}@{alias} is now version {version.number}")
+    for _ in range(ROUNDS):
+        champion = aliases.aliased(version.name, alias)
+        if champion is not None and champion.number == version.number:
+            return Verdict(True, "none", f"{version} was given the alias {alias} by another")
+        verdict = judged(champion)
+        publish.record(version, verdict.word, verdict.rule, verdict.reason)
+        console.say(f"gate: {verdict.word} ({verdict.rule}). {verdict.reason}")
+        if not verdict.passed:
+            return verdict
+        try:
+            aliases.move_alias_from(
+                champion, version, alias, f"passed the gate ({verdict.rule})", console.say
+            )
+        except ChampionMovedError as moved:
+            console.say(f"gate: {moved}, so it is judged again")
+            continue
+        console.say(f"alias: {version.name}@{alias} is now version {version.number}")
+        return verdict
+    reason = (
+        f"It passed {ROUNDS} times, and each time the alias {alias} had moved meanwhile. "
+        f"Judge it again: {promote_command(version.name, version.number, alias)}"
+    )
+    verdict = dataclasses.replace(verdict, passed=False, reason=reason)
+    publish.record(version, verdict.word, verdict.rule, verdict.reason)
+    return verdict
 
 
 def job(number: int, job_config: JobConfig, current: Config, *, force: bool, console: Console) -> str:
@@ -151,23 +173,23 @@ def job(number: int, job_config: JobConfig, current: Config, *, force: bool, con
         return f"{version} has the alias {alias} already."
     registry.check_answers(version)
     if force:
-        aliases.move_alias(version, alias, "forced")
+        aliases.move_alias(version, alias, "forced", console.say)
         publish.record(version, "forced", "none", f"The alias {alias} was given without asking")
         return f"{name}@{alias} is now version {number}, by force: the gate was not asked."
-    verdict = _judge_version(version, champion, job_config, current, console)
-    publish.record(version, verdict.word, verdict.rule, verdict.reason)
+    judged = _judge_of(version, job_config, current, console)
+    verdict = earn(version, alias, judged, console)
     if not verdict.passed:
         raise GateError(
             f"{version} did not earn the alias {alias} (gate {verdict.rule}): {verdict.reason}.\n"
             f"To give it anyway: {promote_command(name, number, alias)} --force"
         )
-    move(version, champion, alias, f"passed the gate ({verdict.rule})", console)
     return f"{name}@{alias} is now version {number}. {verdict.reason}."
 
 
-def _judge_version(
-    version: Version, champion: Version | None, job_config: JobConfig, current: Config, console: Console
-) -> Verdict:
+def _judge_of(
+    version: Version, job_config: JobConfig, current: Config, console: Console
+) -> Callable[[Version | None], Verdict]:
+    """What judges a registered version, on its data.  Raises  GateError: there is nothing to judge it by"""
     results = stored_results(version)
     if results is None:
         raise GateError(
@@ -191,7 +213,7 @@ def _judge_version(
             f"evaluated on (digest {version.tags.get('data_digest', 'unknown')[:12]}). Name theirs with --data-dir, "
             "or run the main job on the new data."
         )
-    return judge(results, champion, data, config, job_config, console)
+    return lambda champion: judge(results, champion, data, config, job_config, console)
 
 
 def rollback(job_config: JobConfig) -> str:

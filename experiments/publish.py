@@ -81,7 +81,7 @@ def someone(model: Recommender, k: int = 10) -> Any:
 
 
 def give_alias(version: Version, alias: str, why: str, console: Console) -> None:
-    aliases.move_alias(version, alias, why)
+    aliases.move_alias(version, alias, why, console.say)
     console.say(f"alias: {version.name}@{alias} is now version {version.number} ({why})")
 
 

@@ -27,8 +27,10 @@ from mlflow.types.schema import Array
 import widedeep
 from experiments import environment
 from experiments.store import check_store
+from widedeep import store_trouble
 from widedeep.errors import BundleError, RegistryError
 from widedeep.recommender import Recommender
+from widedeep.store_trouble import masked, trouble
 
 BUNDLE = "model.pth"
 CHECKED_USERS = 20
@@ -59,7 +61,8 @@ def reported(what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise RegistryError(f"Could not {what}: {error.message}") from error
+        found = trouble(error)
+        raise RegistryError(f"Could not {what}: {found.reason}. {found.advice}".rstrip()) from error
 
 
 def signature() -> ModelSignature:
@@ -141,8 +144,32 @@ def version(name: str, number: int) -> Version:
     try:
         return version_of(MlflowClient().get_model_version(name, str(number)))
     except MlflowException as error:
+        with reported(f"look up {name} version {number}"):
+            if not is_missing(error, name):
+                raise
         there = ", ".join(str(found) for found in numbers(name)) or "none"
         raise RegistryError(f"{name} has no version {number}. It has: {there}.") from error
+
+
+def is_missing(error: MlflowException, name: str) -> bool:
+    """Whether MLflow complains that a version or an alias of the model, or the model, is not there."""
+    return store_trouble.is_missing(error, lambda: MlflowClient().get_registered_model(name))
+
+
+def check_may_write(name: str) -> None:
+    """See to it that this user may register versions of a model: after the training it would be dear to find out.
+
+    name    empty: of none
+    Raises  RegistryError
+    """
+    if not name:
+        return
+    with reported(f"write to the registered model {name}"):
+        try:
+            MlflowClient().delete_registered_model_tag(name, "widedeep.may_write")  # which is not there
+        except MlflowException as error:
+            if not is_missing(error, name):
+                raise
 
 
 def numbers(name: str) -> list[int]:
@@ -183,8 +210,8 @@ def load(where: str, device: str = "auto") -> Recommender:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=where))
     except (MlflowException, OSError) as error:
         raise RegistryError(
-            f"Could not get {where} from {mlflow.get_tracking_uri()}: {error}. Is it registered? "
-            "Look at the models in the MLflow UI, or train one with `mlflow run .`."
+            f"Could not get {where} from {masked(mlflow.get_tracking_uri())}: {trouble(error).reason}. "
+            "Is it registered? Look at the models in the MLflow UI, or train one with `mlflow run .`."
         ) from error
     bundle = folder if folder.is_file() else folder / "artifacts" / BUNDLE
     if not bundle.is_file():

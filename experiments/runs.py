@@ -21,6 +21,7 @@ from experiments.tracked_data import InteractionsDataset
 from experiments.trial_record import TrialRecord
 from experiments.writes import BEST, Batch, Child, End, File, Inputs, Leader, Point
 from widedeep.datasets import Dataset
+from widedeep.store_trouble import masked
 
 SOURCE_TAGS = (
     "mlflow.user",
@@ -88,7 +89,7 @@ class Run:
         self.outbox.send("log metrics", Batch(self.id, points=found))
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        found = {name: str(value) for name, value in values.items()}
+        found = {name: masked(str(value)) for name, value in values.items()}
         self.outbox.send("log tags", Batch(self.id, tags=found))
 
     def describe(self, text: str) -> None:
@@ -96,7 +97,7 @@ class Run:
         self.tags({"mlflow.note.content": text})
 
     def text(self, text: str, path: str) -> None:
-        self._made(path, lambda file: file.write_text(text, encoding="utf-8"))
+        self._made(path, lambda file: file.write_text(masked(text), encoding="utf-8"))
 
     def json(self, values: Any, path: str) -> None:
         self.text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", path)
@@ -220,5 +221,5 @@ def _flat(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = masked(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
     return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"

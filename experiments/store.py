@@ -10,11 +10,14 @@ import os
 from collections.abc import Iterator
 
 import mlflow
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from widedeep.errors import TrackingError
+from widedeep.store_trouble import masked, trouble
 
 STORE_ERRORS = (
     MlflowException,
@@ -28,7 +31,11 @@ REFUSALS = (  # BAD_REQUEST is not among them: MLflow says it of any trouble wit
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_ALREADY_EXISTS",
 )
-REASON_LENGTH = 300
+ADVICE = (
+    "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is mlflow.db in the "
+    "working directory."
+)
+CONNECT_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -37,10 +44,9 @@ def reached(what: str) -> Iterator[None]:
     try:
         yield
     except STORE_ERRORS as error:
+        found = trouble(error)
         raise TrackingError(
-            f"Could not {what} at {mlflow.get_tracking_uri()}: {reason_of(error)}\n"
-            "Start the tracking server, or set MLFLOW_TRACKING_URI to one that runs; without it the store is "
-            "mlflow.db in the working directory."
+            f"Could not {what} at {masked(mlflow.get_tracking_uri())}: {found.reason}.\n{found.advice or ADVICE}"
         ) from error
 
 
@@ -69,7 +75,19 @@ def check_store() -> None:
     Raises  TrackingError
     """
     with brief_requests(), reached("reach the tracking store"):
+        _check_database(mlflow.get_tracking_uri())
         MlflowClient().search_experiments(max_results=1)
+
+
+def make_experiment(client: MlflowClient, name: str) -> Experiment:
+    """The new experiment, or the one that another job has made at the same moment."""
+    try:
+        return client.get_experiment(client.create_experiment(name))
+    except MlflowException:
+        made = client.get_experiment_by_name(name)
+        if made is None:
+            raise
+        return made
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -81,10 +99,8 @@ def is_refusal(error: BaseException) -> bool:
     return refused and not str(error).startswith("API request to")  # so begins what no MLflow server has said
 
 
-def reason_of(error: BaseException) -> str:
-    """Its first line, in short."""
-    text = str(error).strip()
-    reason = text.splitlines()[0] if text else type(error).__name__
-    if "NewConnectionError" in reason or "NameResolutionError" in reason:
-        reason = "nothing answers at that address"
-    return reason[:REASON_LENGTH]
+def _check_database(uri: str) -> None:
+    """Connect to PostgreSQL once, where the store is one: MLflow tries for 100 seconds, also with a wrong password."""
+    if uri.startswith("postgresql"):
+        engine = create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
+        engine.connect().close()

@@ -19,6 +19,7 @@ from experiments.stages import ALL, Made
 from experiments.tracking import Run
 from experiments.tune import Search
 from widedeep.errors import WideDeepError
+from widedeep.store_trouble import masked, without_user
 
 ADDRESS = "127.0.0.1:50051"
 TRAINING_VIEW = "workflowType=machine_learning"  # otherwise the UI opens in its view for language models
@@ -92,15 +93,16 @@ def next_commands(
 ) -> list[tuple[str, str]]:
     """(what, command) for the UI, the server and the client; they work as they stand, from any folder."""
     store = mlflow.get_tracking_uri()
+    named = _store_word()
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}?{TRAINING_VIEW}"
     if store.startswith("http"):
-        ui = f"open {shlex.quote(f'{store}/{page}')}"
+        ui = f"open {shlex.quote(f'{without_user(store)}/{page}')}"
     else:
-        where = "" if _is_default_store() else f" --backend-store-uri {shlex.quote(store)}"
+        where = "" if _is_default_store() else f" --backend-store-uri {named}"
         ui = f"mlflow ui{where}    # then open http://127.0.0.1:5000/{page}"
     model, user = _to_serve(run, published, job, verdict)
     registered = model.startswith("models:") and not _is_default_store()
-    tracking_uri = f" --tracking-uri {shlex.quote(store)}" if registered else ""
+    tracking_uri = f" --tracking-uri {named}" if registered else ""
     host, port = ADDRESS.split(":")
     return [
         ("see it", ui),
@@ -160,8 +162,15 @@ def _is_default_store() -> bool:
     return Path(store).absolute() == Path("mlflow.db").absolute()
 
 
+def _store_word() -> str:
+    """The store's address as a word of a command; where a password is in it, the variable that it came from."""
+    store = mlflow.get_tracking_uri()
+    return shlex.quote(store) if masked(store) == store else '"$MLFLOW_TRACKING_URI"'
+
+
 def _store_prefix() -> str:
-    return "" if _is_default_store() else f"MLFLOW_TRACKING_URI={shlex.quote(mlflow.get_tracking_uri())} "
+    word = _store_word()
+    return "" if _is_default_store() or word.startswith('"$') else f"MLFLOW_TRACKING_URI={word} "
 
 
 def _of_what(made: Made) -> str:

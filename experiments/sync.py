@@ -16,8 +16,9 @@ from mlflow.tracking import MlflowClient
 from experiments.kept import Kept
 from experiments.outbox import ANSWER_SECONDS, drain
 from experiments.progress import Console
-from experiments.store import STORE_ERRORS, brief_requests, reason_of
+from experiments.store import STORE_ERRORS, brief_requests
 from widedeep.errors import TrackingError
+from widedeep.store_trouble import trouble
 
 
 def job(folder: Path, console: Console) -> None:
@@ -56,7 +57,8 @@ def _send(kept: Kept) -> str:
         drain(kept, client, past_failures=True)
     except STORE_ERRORS as error:
         raise TrackingError(
-            f"{len(kept.pending)} writes of run {kept.run_id} still wait in {kept.path}: {uri}: {reason_of(error)}\n"
+            f"{len(kept.pending)} writes of run {kept.run_id} still wait in {kept.path}: {uri}: "
+            f"{trouble(error).reason}\n"
             f"They are for {kept.tracking_uri}; set MLFLOW_TRACKING_URI if it has moved or wants a password."
         ) from error
     if kept.refused:

@@ -22,9 +22,10 @@ from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
 from experiments import environment
 from experiments.runs import Run
-from experiments.store import STORE_ERRORS, brief_requests, check_store, reached
+from experiments.store import STORE_ERRORS, brief_requests, check_store, make_experiment, reached
 from experiments.writes import Batch
 from widedeep.errors import TrackingError
+from widedeep.store_trouble import masked
 
 __all__ = ["Run", "artifact", "open_run", "quieten"]
 
@@ -102,9 +103,7 @@ def _experiment(name: str) -> str:
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     name = name or DEFAULT_EXPERIMENT
     client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return str(client.create_experiment(name))
+    found = client.get_experiment_by_name(name) or make_experiment(client, name)
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"The experiment {name!r} was deleted. Restore it with `mlflow experiments restore --experiment-id "
@@ -163,12 +162,12 @@ def _check_artifacts(run: Run) -> None:
             "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"
         )
     try:
-        with reached("log environment.json"):
-            run.client.log_text(
-                run.id, json.dumps(environment.describe(), indent=2) + "\n", "environment.json"
-            )
+        with brief_requests(), reached("log environment.json"):
+            text = json.dumps(environment.describe(), indent=2) + "\n"
+            run.client.log_text(run.id, masked(text), "environment.json")
     except TrackingError as error:
-        raise TrackingError(f"{error}\nThe run's files would go to {where}. {OTHER_EXPERIMENT}.") from error
+        other = "" if where.startswith("mlflow-artifacts:") else f" {OTHER_EXPERIMENT}."
+        raise TrackingError(f"{error}\nThe run's files would go to {where}.{other}") from error
 
 
 def _source_tags(there: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ the final model is trained on everything. An alias that is asked for here is giv
 
 from __future__ import annotations
 
-from experiments import publish, recipe, summary, vetting
+from experiments import publish, recipe, registry, summary, vetting
 from experiments.jobs import JobConfig
 from experiments.progress import Console
 from experiments.recipe import both, on_data
@@ -30,6 +30,7 @@ from widedeep.launch import restarts
 def job(config: Config, job_config: JobConfig, console: Console) -> None:
     """The entry point `train`."""
     with open_run("train", config.data.dataset, job_config.experiment, job_config.run_name) as run:
+        registry.check_may_write(job_config.register)
         data = start(config, job_config, run, console)
         if job_config.register:
             vetting.vet(data, job_config, run, console)

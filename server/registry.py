@@ -12,9 +12,10 @@ from typing import Any
 
 from widedeep.bundle import DIGEST_TAG
 from widedeep.errors import RegistryError, TrackingError
+from widedeep.store_trouble import is_missing, masked, trouble
 
 SQLITE = "sqlite:///"
-NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the second is said of an alias
+ADVICE = "Check that it runs, and name it with --tracking-uri or MLFLOW_TRACKING_URI."
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Registry:
         Raises  RegistryError: no such model, alias or version
         """
         self._check_file()
-        with self._explained(f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"):
+        with self._explained(name, f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"):
             made = (
                 self._client.get_model_version_by_alias(name, alias)
                 if alias
@@ -101,18 +102,17 @@ class Registry:
             )
 
     @contextmanager
-    def _explained(self, model: str = "") -> Iterator[None]:
-        """model  what is looked up in the block, if its absence is to be a RegistryError"""
+    def _explained(self, name: str = "", model: str = "") -> Iterator[None]:
+        """name, model  what is looked up in the block, if its absence is to be a RegistryError"""
         try:
             yield
         except Exception as error:  # drivers of databases and object stores raise types of their own
-            text = (str(error).splitlines()[0] if str(error) else type(error).__name__).rstrip(".")
-            if model and getattr(error, "error_code", "") in NOT_THERE:
+            found = trouble(error)
+            if name and is_missing(error, lambda: self._client.get_registered_model(name)):
                 raise RegistryError(
-                    f"{model} is not in the registry at {self._uri}: {text}. "
+                    f"{model} is not in the registry at {masked(self._uri)}: {found.reason}. "
                     "Register one with: mlflow run . --env-manager local"
                 ) from error
             raise TrackingError(
-                f"The MLflow store at {self._uri} cannot be used: {text}. "
-                "Check that it runs, and name it with --tracking-uri or MLFLOW_TRACKING_URI."
+                f"The MLflow store at {masked(self._uri)} cannot be used: {found.reason}. {found.advice or ADVICE}"
             ) from error

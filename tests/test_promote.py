@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from experiments.gate import judge, resolve
 from experiments.judging import per_user_of
 from experiments.progress import Console
 from experiments.registry import Version
-from widedeep.errors import DataError, GateError, RegistryError
+from widedeep.errors import ChampionMovedError, DataError, RegistryError
 
 pytest_plugins = ["experiment_fixtures"]
 GENERATOR = np.random.default_rng(0)
@@ -239,10 +240,78 @@ def test_an_alias_that_moved_meanwhile_is_not_taken(store: MlflowClient) -> None
     first, second, third = make_versions(store, 3)
     aliases.move_alias(first, "champion", "a test")
     aliases.move_alias(third, "champion", "someone else was faster")
-    with pytest.raises(GateError, match="while m version 2 was judged against m version 1"):
-        promote.move(second, first, "champion", "won", Console())
+    with pytest.raises(ChampionMovedError, match="while m version 2 was judged against m version 1"):
+        aliases.move_alias_from(first, second, "champion", "won")
     assert where(store) == 3
-    promote.move(second, third, "champion", "won", Console())
+    aliases.move_alias_from(third, second, "champion", "won")
+    assert where(store) == 2
+    assert [(move["from"], move["version"]) for move in aliases.history("m", "champion")] == [
+        (None, 1),
+        (1, 3),
+        (3, 2),
+    ]
+
+
+def said(passed: bool) -> gate.Verdict:
+    return gate.Verdict(passed, "better", "It is said")
+
+
+def test_who_passed_against_a_champion_of_yesterday_is_judged_again(
+    store: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = make_versions(store, 3)
+    aliases.move_alias(first, "champion", "a test")
+    asked: list[int] = []
+
+    def judged(champion: Version | None) -> gate.Verdict:
+        """Meanwhile another version becomes champion, which the second does not beat."""
+        assert champion is not None
+        asked.append(champion.number)
+        if champion.number == 1:
+            aliases.move_alias(third, "champion", "someone else was faster")
+        return said(champion.number == 1)
+
+    assert not promote.earn(second, "champion", judged, Console()).passed
+    assert asked == [1, 3]
+    assert where(store) == 3
+    assert store.get_model_version("m", "2").tags["gate"] == "refused"
+    assert (
+        "m@champion moved to m version 3 while m version 2 was judged against m version 1, so it is judged again"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_an_alias_that_never_stands_still_is_given_up(store: MlflowClient) -> None:
+    first, second, third = make_versions(store, 3)
+    others = itertools.cycle((first, third))
+
+    def judged(_: Version | None) -> gate.Verdict:
+        aliases.move_alias(next(others), "champion", "again")
+        return said(True)
+
+    found = promote.earn(second, "champion", judged, Console())
+    assert not found.passed
+    assert "passed 10 times" in found.reason
+    assert "promote --version 2 --register m" in found.reason
+    assert store.get_model_version("m", "2").tags["gate"] == "refused"
+
+
+def test_two_who_roll_back_at_once_go_one_step_back(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in make_versions(store, 3):
+        aliases.move_alias(version, "champion", "a test")
+    asked: list[Version] = []
+
+    def check(version: Version) -> None:
+        """While it is checked, the other is faster."""
+        asked.append(version)
+        if len(asked) == 1:
+            aliases.move_back("m", "champion")
+
+    monkeypatch.setattr(registry, "check_answers", check)
+    with pytest.raises(RegistryError, match="moved from version 3 to version 2 meanwhile"):
+        aliases.move_back("m", "champion")
     assert where(store) == 2
 
 

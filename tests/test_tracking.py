@@ -10,10 +10,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from experiments import registry, tracking
-from experiments.store import check_store
+from experiments.store import check_store, make_experiment
 from experiments.tracked_data import InteractionsDataset
 from experiments.tracking import Run, open_run
 from experiments.trial_record import TrialRecord
@@ -255,6 +256,13 @@ def test_an_experiment_behind_mlflow_ui_is_explained(store: MlflowClient) -> Non
     with pytest.raises(TrackingError, match=said) as refusal, open_run("train", "a", "proxied"):
         raise AssertionError("training started")
     assert "Start the tracking server" not in str(refusal.value)
+
+
+def test_an_experiment_that_another_job_made_at_the_same_moment_is_used(store: MlflowClient) -> None:
+    first, second = (make_experiment(store, "both") for _ in range(2))
+    assert first.experiment_id == second.experiment_id
+    with pytest.raises(MlflowException):
+        make_experiment(store, "")
 
 
 def test_a_deleted_experiment_is_named(store: MlflowClient) -> None:

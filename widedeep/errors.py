@@ -18,6 +18,7 @@ WideDeepError
 ├── TrackingError            the tracking server or its store cannot be reached
 ├── RegistryError            a model, version or alias that is not in the registry
 └── GateError                a version did not earn its alias
+    └── ChampionMovedError   another took the alias while the version was judged
 
 The message says what is wrong, what came, and what to do.
 """
@@ -112,3 +113,7 @@ class RegistryError(WideDeepError):
 
 class GateError(WideDeepError):
     """A version did not earn its alias."""
+
+
+class ChampionMovedError(GateError):
+    """Another version took the alias while this one was judged."""
