@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments import source_state
+
 PACKAGES = ("widedeep", "torch", "mlflow", "optuna", "numpy", "pandas", "pyarrow", "grpcio", "protobuf")
 MODEL_PACKAGES = ("torch", "numpy", "pandas", "mlflow")  # what the registered model needs to be loaded
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def version(package: str) -> str:
@@ -30,6 +31,16 @@ def requirements() -> list[str]:
     return [f"{package}=={version(package)}" for package in MODEL_PACKAGES]
 
 
+def processor() -> str:
+    """The name of the CPU, as the system has it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
 def describe() -> dict[str, Any]:
     """Plain Python for the run's environment.json."""
     return {
@@ -37,27 +48,14 @@ def describe() -> dict[str, Any]:
         "executable": sys.executable,
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "packages": {package: version(package) for package in PACKAGES},
         "build": {"torch": torch.__version__},
+        "source": source_state.current().to_dict(),
         "command": sys.argv,
     }
-
-
-def commit() -> str:
-    """The git commit of the source, with '-dirty' after it where files differ; empty where there is none."""
-    head = _git("rev-parse", "HEAD")
-    return f"{head}-dirty" if head and _git("status", "--porcelain", "--untracked-files=no") else head
-
-
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
