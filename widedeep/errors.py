@@ -20,6 +20,10 @@ WideDeepError
 └── GateError                a version did not earn its alias
     └── ChampionMovedError   another took the alias while the version was judged
 
+
+├── GateError                a version did not earn its alias
+└── ReproductionError        a run cannot be trained again, or did not come out as before
+
 The message says what is wrong, what came, and what to do.
 """
 
@@ -117,3 +121,7 @@ class GateError(WideDeepError):
 
 class ChampionMovedError(GateError):
     """Another version took the alias while this one was judged."""
+
+
+class ReproductionError(WideDeepError):
+    """A run cannot be trained again, or did not come out as before."""
