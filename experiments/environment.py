@@ -32,13 +32,16 @@ def requirements() -> list[str]:
 
 
 def processor() -> str:
-    """The name of the CPU, as the system has it."""
+    """The CPU as the system names it; where it has numbers, too, with them: virtual machines shorten the name."""
+    named: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+            named.setdefault(key.strip(), value.strip())
+    if "model name" not in named:
+        return platform.processor() or platform.machine()
+    numbers = [f"{key} {named[key]}" for key in ("cpu family", "model", "stepping") if key in named]
+    return f"{named['model name']} ({', '.join(numbers)})" if numbers else named["model name"]
 
 
 def describe() -> dict[str, Any]:

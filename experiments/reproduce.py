@@ -102,14 +102,14 @@ def judge(sameness: Sameness, *, exact: bool) -> Verdict:
     if sameness.outside:
         names = ", ".join(report.LABELS[figure.name] for figure in sameness.outside)
         return Verdict(NOT_REPRODUCED, f"outside of the 95% interval: {names}; {apart}.")
-    unequal = f"not equal: {', '.join(sameness.unequal)}; {apart}."
+    unequal = f"not equal: {', '.join(sameness.unequal)}" + (f"; {apart}" if largest.difference else "")
     if exact:
         return Verdict(
-            NOT_REPRODUCED, f"machine, versions, source, settings and data are the same, and yet {unequal}"
+            NOT_REPRODUCED, f"machine, versions, source, settings and data are the same, and yet {unequal}."
         )
+    fits = "within the 95% intervals" if largest.difference else "every test figure is equal"
     return Verdict(
-        REPRODUCED,
-        f"within the 95% intervals, as can be expected where something differs or a GPU computes; {unequal}",
+        REPRODUCED, f"{fits}; no more can be expected where something differs or a GPU computes ({unequal})."
     )
 
 

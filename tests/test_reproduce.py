@@ -234,6 +234,10 @@ def test_the_verdict_asks_for_equality_only_where_it_can_be() -> None:
     assert within.word == "reproduced"
     assert "within the 95% intervals" in within.reason
     assert "+0.05, of NDCG@10" in within.reason
+    weights = reproduce.judge(found(0.5, weights=False), exact=False)
+    assert weights.reason.startswith("every test figure is equal; ")
+    assert weights.reason.endswith("(not equal: weights).")
+    assert reproduce.judge(found(0.5, weights=False), exact=True).word == "not reproduced"
     outside = reproduce.judge(far, exact=False)
     assert outside.word == "not reproduced"
     assert outside.reason.startswith("outside of the 95% interval: NDCG@10")
