@@ -114,7 +114,7 @@ def _reproduce(given: Given) -> None:
     select = flags.is_true("from_scratch", given.get("from_scratch", "true"))
     run_id = given.get("run_id", "")
     if not run_id:
-        raise ConfigError("reproduce needs the id of a run: python -m experiments reproduce RUN_ID")
+        raise ConfigError("reproduce needs the id of a run: reproduce RUN_ID, or -P run_id=RUN_ID")
     from experiments import reproduce
 
     places = {name: given[name] for name in reproduce.DATA_PLACES if name in given}
