@@ -112,13 +112,11 @@ def _promote(given: Given) -> None:
 def _reproduce(given: Given) -> None:
     job = section_from(given, JobConfig)
     select = flags.is_true("from_scratch", given.get("from_scratch", "true"))
-    run_id = given.get("run_id", "")
-    if not run_id:
+    if not given.get("run_id"):
         raise ConfigError("reproduce needs the id of a run: reproduce RUN_ID, or -P run_id=RUN_ID")
     from experiments import reproduce
 
-    places = {name: given[name] for name in reproduce.DATA_PLACES if name in given}
-    reproduce.job(run_id, places, job, device=given.get("device", ""), select=select, console=_console())
+    reproduce.job(given, job, select=select, console=_console())
 
 
 def _recommend(given: Given) -> None:
@@ -185,12 +183,8 @@ def _reproduce_flags(parser: Parser) -> None:
     group = parser.add_argument_group("Which run")
     group.add_argument("run_id", metavar="RUN_ID", nargs="?", default=argparse.SUPPRESS, help="id of the run")
     add_flag(group, "run_id", "the same, as a flag")
-    add_flag(
-        group,
-        "from_scratch",
-        "select on the validation part again, too; false: train with what the run chose. Default: true",
-        hint=bool,
-    )
+    scratch = "select on the validation part again, too; false: train with what the run chose. Default: true"
+    add_flag(group, "from_scratch", scratch, hint=bool)
     add_flag(
         group, "device", "auto, cpu, cuda, mps; not given: the one of the run, where this machine has it"
     )

@@ -52,24 +52,17 @@ class Verdict:
         return f"{self.word[0].upper()}{self.word[1:]}: {self.reason}"
 
 
-def job(
-    run_id: str,
-    places: Mapping[str, str],
-    job_config: JobConfig,
-    *,
-    device: str,
-    select: bool,
-    console: Console,
-) -> None:
+def job(given: Mapping[str, str], job_config: JobConfig, *, select: bool, console: Console) -> None:
     """The entry point `reproduce`.
 
-    places  where the data are now, by field of DataConfig
-    device  empty: the one that the run was trained on, if this machine has it
+    given   run_id; where the data are now, by field of DataConfig; device, without which it is the run's if it is here
     select  choose on the validation part again; else what the run chose is taken as it is
     Raises  ReproductionError: the run cannot be trained again, or comes out otherwise;  DataError: other data
     """
+    run_id = given["run_id"]
     then = original.load(run_id)
-    config = _here(then, places, device or circumstances.usable_device(then))
+    places = {name: given[name] for name in DATA_PLACES if given.get(name)}
+    config = _here(then, places, given.get("device") or circumstances.usable_device(then))
     with (
         circumstances.threads_of(then),
         open_run("reproduce", run_id[:8], job_config.experiment, job_config.run_name) as run,
@@ -113,9 +106,9 @@ def judge(sameness: Sameness, *, exact: bool) -> Verdict:
     )
 
 
-def _here(then: Original, places: Mapping[str, str], device: str) -> Config:
+def _here(then: Original, places: dict[str, str], device: str) -> Config:
     """The run's settings with what belongs to a machine from this one."""
-    made = config_from({name: value for name, value in places.items() if value}, then.recipe.config)
+    made = config_from(places, then.recipe.config)
     return dataclasses.replace(
         made, train=dataclasses.replace(made.train, device=device, checkpoint="", resume=False)
     )
