@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -108,6 +109,16 @@ def _promote(given: Given) -> None:
     print(promote.rollback(job) if back else promote.job(which, job, config, force=force, console=console))
 
 
+def _reproduce(given: Given) -> None:
+    job = section_from(given, JobConfig)
+    select = flags.is_true("from_scratch", given.get("from_scratch", "true"))
+    if not given.get("run_id"):
+        raise ConfigError("reproduce needs the id of a run: reproduce RUN_ID, or -P run_id=RUN_ID")
+    from experiments import reproduce
+
+    reproduce.job(given, job, select=select, console=_console())
+
+
 def _recommend(given: Given) -> None:
     batch = section_from(given, BatchConfig)
     from experiments import recommend
@@ -168,6 +179,19 @@ def _doctor_flags(parser: Parser) -> None:
     add_flag(parser, "speed", "test the speed, which takes about ten seconds; true if not given", hint=bool)
 
 
+def _reproduce_flags(parser: Parser) -> None:
+    group = parser.add_argument_group("Which run")
+    group.add_argument("run_id", metavar="RUN_ID", nargs="?", default=argparse.SUPPRESS, help="id of the run")
+    add_flag(group, "run_id", "the same, as a flag")
+    scratch = "select on the validation part again, too; false: train with what the run chose. Default: true"
+    add_flag(group, "from_scratch", scratch, hint=bool)
+    add_flag(
+        group, "device", "auto, cpu, cuda, mps; not given: the one of the run, where this machine has it"
+    )
+    add_fields(parser, DataConfig, ("data_dir", "ratings", "item_table", "user_table"))
+    add_fields(parser, JobConfig, ("experiment", "run_name"))
+
+
 def _promote_flags(parser: Parser) -> None:
     group = parser.add_argument_group("Which version")
     add_flag(group, "version", "number of the version that is to take the alias")
@@ -217,6 +241,15 @@ COMMANDS = {
         "  python -m experiments evaluate --model model.pth --split time",
         _evaluate_flags,
         _evaluate,
+    ),
+    "reproduce": Command(
+        "train a run again and say whether it comes out the same",
+        "Train a run again and compare: equal on the same machine with the same versions and source, within the 95%\n"
+        "intervals elsewhere. Says what differs; the exit status is 0 if it is reproduced, else 2.\n\n"
+        "  python -m experiments reproduce RUN_ID\n"
+        "  python -m experiments reproduce RUN_ID --data-dir PATH",
+        _reproduce_flags,
+        _reproduce,
     ),
     "promote": Command(
         "move the alias to a version that earns it, or back",

@@ -78,20 +78,18 @@ def _build(situation: Situation) -> str:
 
 
 def _processor(situation: Situation) -> list[tuple[str, str]]:
-    name, flags = platform.processor() or platform.machine(), ""
+    flags = ""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         text = ""
     for line in text.splitlines():
         key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            name = value.strip()
-        elif key.strip() in ("flags", "Features"):
+        if key.strip() in ("flags", "Features"):
             flags = ", ".join(flag for flag in CPU_FLAGS if flag in value.split())
     waiting = os.environ.get("OMP_WAIT_POLICY", "").lower()
     rows = [
-        ("name", name),
+        ("name", environment.processor()),
         ("cores", f"{situation.cores} may be used of {os.cpu_count()}"),
         (
             "threads",

@@ -22,6 +22,7 @@ from experiments.recipe import Recipe, on_data
 from experiments.stages import evaluation_line, log_results, start, timed
 from experiments.store import check_store
 from experiments.tracking import open_run
+from experiments.weights import WEIGHTS_TAG, weights_digest
 from widedeep.config import Config
 from widedeep.errors import ConfigError
 from widedeep.training import Chosen
@@ -48,6 +49,7 @@ def job(given: dict[str, Any], job_config: JobConfig, console: Console) -> None:
             found = found or timed(run, "select", lambda: recipe.select(config, data, shown)).recipe
             model = recipe.fit(found, data, data.before_test, "evaluate", shown)
         run.json(found.to_dict() | {"comparison_key": data.key}, "recipe.json")
+        run.tags({WEIGHTS_TAG: weights_digest(model)})
         results = timed(
             run, "evaluate", lambda: Bench(data, job_config.bootstrap, console).against_baselines(model)
         )

@@ -40,6 +40,7 @@ class JobConfig:
     max_lost: float = (
         0.1  # share of the champion's interactions that may be gone: rows, time, users' or items'
     )
+    since: str = ""  # an alias, such as champion: train only if there is something new since; empty: always
     experiment: str = (
         ""  # MLflow experiment; empty: MLFLOW_EXPERIMENT_NAME, else widedeep. mlflow run has its own flag
     )
@@ -57,7 +58,7 @@ class JobConfig:
         for name, words in (("gate", GATES), ("on_drift", ON_DRIFT)):
             if getattr(self, name) not in words:
                 raise ConfigError(f"{name} must be one of {', '.join(words)}; got {getattr(self, name)!r}.")
-        for name in ("register", "alias"):
+        for name in ("register", "alias", "since"):
             value = getattr(self, name)
             if value.lower() in ("", "none"):
                 object.__setattr__(self, name, "")
@@ -65,6 +66,8 @@ class JobConfig:
                 raise ConfigError(
                     f"{name} must be a plain name (no / : . % or quotes; not 'latest' or 'v1'), got {value!r}."
                 )
+        if self.since and not self.register:
+            raise ConfigError(f"since={self.since} needs the name of a registered model: --register NAME.")
 
 
 def _parse_fields(settings: JobConfig | BatchConfig) -> None:

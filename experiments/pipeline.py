@@ -10,7 +10,7 @@ load -> validate -> split -> tune -> train the best -> evaluate beside the basel
 
 from __future__ import annotations
 
-from experiments import figures, promote, publish, report, search_space, summary, tune, vetting
+from experiments import figures, promote, publish, report, search_space, since, summary, tune, vetting
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig
 from experiments.judging import per_user_frame
@@ -35,10 +35,15 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
     with open_run("main", config.data.dataset, job_config.experiment, job_config.run_name) as run:
         check_may_write(job_config.register)
         data = start(config, job_config, run, console)
+        key = since.Key.of(config, data, job_config)
+        key.log(run)
+        if since.nothing_new(key, data, job_config, run, console):
+            return
         vetting.vet(data, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)
         made = make(found.selection, data, job_config, run, console)
         published = publish.publish(made, data, job_config, run, console, "not judged yet")
+        key.mark(published.version)
         verdict = None
         if published.version is not None and job_config.alias:
             verdict = timed(

@@ -7,9 +7,13 @@ was refit on everything has seen the test part and can be judged no more.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
+
+import pandas as pd
 
 from experiments.progress import Console
 from widedeep import datasets
@@ -58,6 +62,15 @@ class Prepared:
     def key(self) -> str:
         """Equal for two runs whose results may be compared user by user."""
         return comparison_key(self.dataset.digest, self.config)
+
+    @property
+    def tables_digest(self) -> str:
+        """SHA-256 of the item and the user table, which the data set's own digest leaves out."""
+        state = hashlib.sha256()
+        for table in (self.dataset.items, self.dataset.users):
+            state.update(json.dumps([str(name) for name in table.columns]).encode())
+            state.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+        return state.hexdigest()
 
 
 def comparison_key(digest: str, config: DataConfig) -> str:

@@ -13,6 +13,7 @@ from experiments.judging import Bench, Results, per_user_frame
 from experiments.progress import Console
 from experiments.recipe import Prepared, Selection
 from experiments.tracking import Run
+from experiments.weights import WEIGHTS_TAG, weights_digest
 from widedeep import config as configuration
 from widedeep.config import Config
 from widedeep.device import resolve_device
@@ -57,6 +58,7 @@ def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> 
         {
             "dataset": data.dataset.name,
             "data_digest": data.dataset.digest,
+            "tables_digest": data.tables_digest,
             "synthetic": str(data.dataset.truth is not None).lower(),
             "split": data.split.description,
             "device": resolve_device(config.train.device),
@@ -93,6 +95,7 @@ def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, 
         with console.training("train on train and validation") as shown:
             evaluated = timed(run, "train", lambda: recipe.fit_before_test(chosen, data, shown))
         judged = evaluated
+        run.tags({WEIGHTS_TAG: weights_digest(judged)})
         console.say(f"train: the recipe on the {len(data.before_test):,} interactions before the test part")
         bench = Bench(data, job_config.bootstrap, console)
         with World.current().all_threads():

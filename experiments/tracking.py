@@ -20,7 +20,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
-from experiments import environment
+from experiments import environment, source_state
 from experiments.runs import Run
 from experiments.store import STORE_ERRORS, brief_requests, check_store, make_experiment, reached
 from experiments.writes import Batch
@@ -165,13 +165,15 @@ def _check_artifacts(run: Run) -> None:
         with brief_requests(), reached("log environment.json"):
             text = json.dumps(environment.describe(), indent=2) + "\n"
             run.client.log_text(run.id, masked(text), "environment.json")
+        if source_state.current().dirty:
+            run.text(masked(source_state.current().diff), "source.diff")
     except TrackingError as error:
         other = "" if where.startswith("mlflow-artifacts:") else f" {OTHER_EXPERIMENT}."
         raise TrackingError(f"{error}\nThe run's files would go to {where}.{other}") from error
 
 
 def _source_tags(there: Mapping[str, str]) -> dict[str, str]:
-    commit = environment.commit()
+    commit = str(source_state.current())
     tags = {"git.commit": commit} if commit else {}
     if commit and "mlflow.source.git.commit" not in there:
         tags["mlflow.source.git.commit"] = commit.removesuffix("-dirty")

@@ -13,7 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from experiments import registry, tracking
+from experiments import registry, source_state, tracking
 from experiments.store import check_store, make_experiment
 from experiments.tracked_data import InteractionsDataset
 from experiments.tracking import Run, open_run
@@ -110,6 +110,7 @@ def test_a_run_holds_metrics_tables_and_environment(store: MlflowClient, board: 
     assert found.data.tags["job"] == "train"
     environment = json.loads(tracking.artifact(run.id, "environment.json").read_text())
     assert environment["packages"]["torch"].startswith("2.")
+    assert environment["source"] == source_state.current().to_dict()
     assert pd.read_parquet(tracking.artifact(run.id, "evaluation/rows.parquet"))["user"].tolist() == [1, 2]
     assert json.loads(tracking.artifact(run.id, "evaluation/table.json").read_text())["columns"] == [
         "model",
@@ -276,3 +277,20 @@ def test_the_data_set_is_listed_without_its_rows(board: Dataset) -> None:
     assert [column.name for column in listed.schema.inputs] == ["user_id", "item_id", "rating", "timestamp"]
     assert listed.profile["num_rows"] == len(board.interactions)
     assert json.loads(listed.to_dict()["source"])["tags"] == {"source": "made up for a test"}
+
+
+def test_what_is_not_committed_is_kept_with_the_run(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dirty = source_state.SourceState(commit="a" * 40, diff="-two\n+three\n", sha256="b" * 64)
+    monkeypatch.setattr(source_state, "current", lambda: dirty)
+    with open_run("train", "a") as run:
+        pass
+    tags = store.get_run(run.id).data.tags
+    assert (tags["git.commit"], tags["mlflow.source.git.commit"]) == (f"{'a' * 40}-dirty", "a" * 40)
+    assert tracking.artifact(run.id, "source.diff").read_text() == dirty.diff
+    monkeypatch.setattr(source_state, "current", lambda: source_state.SourceState(commit="a" * 40))
+    with open_run("train", "a") as clean:
+        pass
+    assert store.get_run(clean.id).data.tags["git.commit"] == "a" * 40
+    assert "source.diff" not in {file.path for file in store.list_artifacts(clean.id)}

@@ -17,8 +17,9 @@ WideDeepError
 │   └── ColdStartError       the answer would not be personal, and the query forbids any other; `reason` says why
 ├── TrackingError            the tracking server or its store cannot be reached
 ├── RegistryError            a model, version or alias that is not in the registry
-└── GateError                a version did not earn its alias
-    └── ChampionMovedError   another took the alias while the version was judged
+├── GateError                a version did not earn its alias
+│   └── ChampionMovedError   another took the alias while the version was judged
+└── ReproductionError        a run cannot be trained again, or did not come out as before
 
 The message says what is wrong, what came, and what to do.
 """
@@ -117,3 +118,7 @@ class GateError(WideDeepError):
 
 class ChampionMovedError(GateError):
     """Another version took the alias while this one was judged."""
+
+
+class ReproductionError(WideDeepError):
+    """A run cannot be trained again, or did not come out as before."""
