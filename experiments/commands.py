@@ -9,6 +9,7 @@ from typing import Any
 from experiments import flags
 from experiments.flags import Parser, add_fields, add_flag, config_from, section_from
 from experiments.jobs import BatchConfig, JobConfig
+from experiments.study_config import StudyConfig
 from widedeep import distributed
 from widedeep.config import DataConfig, ModelConfig, TrainConfig
 from widedeep.errors import ConfigError
@@ -51,11 +52,20 @@ def _settings(*job_fields: str) -> Callable[[Parser], None]:
     return add
 
 
+def _search_settings(*job_fields: str) -> Callable[[Parser], None]:
+    def add(parser: Parser) -> None:
+        add_fields(parser, StudyConfig)
+        _settings(*job_fields)(parser)
+
+    return add
+
+
 def _main(given: Given) -> None:
     config, job = config_from(given), section_from(given, JobConfig)
+    settings = section_from(given, StudyConfig)
     from experiments import pipeline
 
-    pipeline.job(config, job, _console())
+    pipeline.job(config, job, settings, _console())
 
 
 def _train(given: Given) -> None:
@@ -79,9 +89,10 @@ def _train(given: Given) -> None:
 
 def _tune(given: Given) -> None:
     config, job = config_from(given), section_from(given, JobConfig)
+    settings = section_from(given, StudyConfig)
     from experiments import pipeline
 
-    pipeline.tune_job(config, job, _console())
+    pipeline.tune_job(config, job, settings, _console())
 
 
 def _evaluate(given: Given) -> None:
@@ -184,7 +195,7 @@ COMMANDS = {
         "Load, validate, split, tune, train the best, evaluate it beside the baselines, refit it on everything,\n"
         "register it, and give it the alias if it beats the champion.\n\n"
         "  python -m experiments main --dataset ml-latest-small --data-dir PATH --trials 10",
-        _settings(),
+        _search_settings(),
         _main,
     ),
     "train": Command(
@@ -205,8 +216,10 @@ COMMANDS = {
     "tune": Command(
         "search for good settings on the validation part",
         "Search for good settings. They are judged on the validation part, never on the test part.\n\n"
-        "  python -m experiments tune --dataset ml-latest-small --trials 20",
-        _settings("trials", "tune_seed", "experiment", "run_name", "tensorboard"),
+        "  python -m experiments tune --dataset ml-latest-small --trials 20\n"
+        "  python -m experiments tune --trials 200 --jobs 4 --study nightly\n\n"
+        "Nothing is registered: --register and --alias say whose settings are tried early, the champion's.",
+        _search_settings("register", "alias", "experiment", "run_name", "tensorboard"),
         _tune,
     ),
     "evaluate": Command(
