@@ -183,7 +183,7 @@ def _start(order: Order) -> _Hand:
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
         **({"CUDA_VISIBLE_DEVICES": order.gpu} if order.gpu else {}),
     }
-    with _born_with(environment):
+    with born_with(environment):
         process.start()
     theirs.close()
     assert process.pid is not None
@@ -191,7 +191,7 @@ def _start(order: Order) -> _Hand:
 
 
 @contextlib.contextmanager
-def _born_with(environment: dict[str, str]) -> Iterator[None]:
+def born_with(environment: dict[str, str]) -> Iterator[None]:
     """Processes that are started here have it, and leave the terminal's Ctrl-C to this one."""
     before = {name: os.environ.get(name) for name in environment}
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -208,8 +208,13 @@ def _born_with(environment: dict[str, str]) -> Iterator[None]:
 
 
 def _gpus(config: Config) -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, where a worker each is worth it."""
-    if resolve_device(config.train.device).type != "cuda" or torch.cuda.device_count() < 2:
+    """What the workers share, each having one; none where there is but one, or they work elsewhere."""
+    if resolve_device(config.train.device).type != "cuda":
         return []
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return named or [str(number) for number in range(torch.cuda.device_count())]
+    return gpu_names(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+
+
+def gpu_names(count: int, visible: str) -> list[str]:
+    """For CUDA_VISIBLE_DEVICES of the workers.  count: of GPUs;  visible: what it is in this process"""
+    named = [name.strip() for name in visible.split(",") if name.strip()]
+    return [] if count < 2 else named[:count] or [str(number) for number in range(count)]

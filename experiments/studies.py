@@ -31,7 +31,8 @@ from widedeep.errors import TrackingError
 HEARTBEAT, GRACE = 10, 60  # seconds between signs of life; without one until a trial counts as lost
 RETRIES = 2  # of a trial whose process ended: settings that need too much memory end every process
 UNPRUNED_TRIALS = 2  # before any is pruned
-UNPRUNED_EPOCHS = 5  # of every trial: a late bloomer is not to be cut at once
+UNPRUNED_EPOCHS = 10  # of every trial: a late bloomer is not to be cut at once
+PATIENCE = 10  # epochs without a better value, before a trial below the median is pruned
 NEWBORN = 60  # seconds in which a trial may not have said yet whose it is
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
     "ndcg": "maximize",
@@ -87,9 +88,18 @@ def sampler(settings: StudyConfig, begun: int, worker: int) -> optuna.samplers.B
 
 
 def pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    """epochs  that a trial has at most"""
+    """What ends a trial that falls behind.  epochs: that a trial has at most
+
+    A low learning rate is behind for long and ahead at the end, so the median alone prunes the best settings
+    (experiments/benchmarks/searching.py); here a trial that still gets better goes on.
+    """
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_EPOCHS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            median = optuna.pruners.MedianPruner(
+                n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_EPOCHS
+            )
+            return optuna.pruners.PatientPruner(median, patience=PATIENCE)
     if name == "hyperband":
         least = min(UNPRUNED_EPOCHS, max(1, epochs))
         return optuna.pruners.HyperbandPruner(min_resource=least, max_resource=max(least, epochs))
@@ -180,10 +190,8 @@ def _try_stale_again(study: optuna.Study, trial: FrozenTrial) -> None:
 def give_up_lost(study: optuna.Study, of: Worker | None = None, limit: int | None = RETRIES) -> list[int]:
     """Fail the running trials whose process is gone and enqueue them again; the numbers of those given up.
 
-    of  the process that is known to have ended; else those of which a journal's trials show that they have
+    of  the process that is known to have ended; else all of this machine that have, for a journal
     """
-    if of is None and not isinstance(study._storage, JournalStorage):
-        return []  # databases have the heartbeat
     given_up = []
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         worker = Worker.of(trial)
@@ -209,9 +217,10 @@ def try_interrupted_again(study: optuna.Study) -> None:
 def _failed(study: optuna.Study, trial: FrozenTrial) -> bool:
     """Whether it was still running, and we the first to fail it."""
     try:
-        return bool(study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL))
-    except UpdateFinishedTrialError:
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (UpdateFinishedTrialError, ValueError):
         return False
+    return True
 
 
 def _is_old(trial: FrozenTrial) -> bool:

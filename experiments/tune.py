@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, JournalStorage
 
-from experiments import report, spaces, studies, tracking, warm_start
+from experiments import interrupts, report, spaces, studies, tracking, warm_start
 from experiments.crew import Crew
 from experiments.jobs import JobConfig
 from experiments.objectives import LABELS
@@ -92,7 +92,9 @@ def search(
         for origin, params in warm_start.points(config, job, settings, suggest, storage, console):
             study.enqueue_trial(params, user_attrs={"origin": origin}, skip_if_exists=True)
     else:
-        studies.give_up_lost(study)
+        if isinstance(storage, JournalStorage):  # databases have the heartbeat
+            studies.give_up_lost(study)
+        studies.try_interrupted_again(study)  # what a second Ctrl-C has kept the first from
         there = [trials.attempt(trial, name) for trial in studies.finished(study)]
         best = best_of(there)
         so_far = f", the best {best.value:.4f}" if best and best.value is not None else ""
@@ -107,7 +109,8 @@ def search(
         attempt = trials.attempt(trial, name)
         done.append(attempt)
         best = best_of([trials.attempt(other, name) for other in _complete(study)])
-        parent.trial(record(attempt, name), leader=record(best, name) if best else None)
+        with interrupts.held_off():
+            parent.trial(record(attempt, name), leader=record(best, name) if best else None)
         console.say(_line(attempt, f"{len(done)} of {settings.trials}", best))
 
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
 import optuna
@@ -12,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from experiments import (
+    interrupts,
     objectives,
     recipe,
     search_space,
@@ -233,6 +236,15 @@ def test_a_trial_that_another_process_took_for_lost_is_let_go(store: MlflowClien
     assert done == [1, 2]
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert study.trials[1].params == study.trials[0].params
+
+
+def test_ctrl_c_waits_for_what_must_be_whole() -> None:
+    written = []
+    with pytest.raises(KeyboardInterrupt), interrupts.held_off():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        written.append("all of it")
+    assert written
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nothing_is_taken_from_a_champion_that_is_not_there(store: MlflowClient) -> None:

@@ -20,7 +20,7 @@ from experiment_runs import in_store, ok, run, subprocess_environment, words
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments import studies
+from experiments import crew, studies
 from experiments.study_config import JOURNAL
 
 pytest_plugins = ["experiment_fixtures"]
@@ -65,7 +65,8 @@ def test_a_killed_workers_trial_is_tried_again_and_ctrl_c_keeps_what_was_found(
 
     def interfere() -> None:
         def at_work() -> bool:
-            killed[:] = [trial for trial in trials(journal, "s", TrialState.RUNNING) if trial.params]
+            running = trials(journal, "s", TrialState.RUNNING)
+            killed[:] = [trial for trial in running if trial.intermediate_values]
             return bool(killed)
 
         try:
@@ -145,3 +146,16 @@ def test_two_processes_share_a_study_through_postgresql(store_template: Path, tm
         assert (pids.count(os.getpid()), pids.count(other.pid)) == (3, 2)
         for text in (out, mine.out):
             assert "was the best" in text or "None of the" in text
+
+
+def test_a_worker_is_born_with_its_gpu_and_leaves_ctrl_c_to_the_first_process() -> None:
+    assert crew.gpu_names(1, "") == []
+    assert crew.gpu_names(2, "") == ["0", "1"]
+    assert crew.gpu_names(2, "GPU-a, GPU-b") == ["GPU-a", "GPU-b"]
+    code = (
+        "import os, signal; print(os.environ['CUDA_VISIBLE_DEVICES'], signal.getsignal(signal.SIGINT).name)"
+    )
+    before = os.environ.get("CUDA_VISIBLE_DEVICES"), signal.getsignal(signal.SIGINT)
+    with crew.born_with({"CUDA_VISIBLE_DEVICES": "1"}):
+        assert subprocess.check_output([sys.executable, "-c", code], text=True) == "1 SIG_IGN\n"
+    assert (os.environ.get("CUDA_VISIBLE_DEVICES"), signal.getsignal(signal.SIGINT)) == before

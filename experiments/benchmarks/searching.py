@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import random
 import statistics
 import sys
@@ -33,7 +34,7 @@ from widedeep.training import Step
 
 ABOUT = "Compare what ends trials early at equal time, and how settings are suggested at equal numbers."
 SHARES = (0.25, 0.5, 0.75)  # of the time that all trials take to their ends
-ORDERS = 500
+ORDERS = 100
 SIZES = ("users", "items", "interactions")
 
 
@@ -85,9 +86,12 @@ def record(config: Config, data: Prepared, count: int, minutes: float, console: 
 
 
 def replay(
-    recorded: Sequence[Recorded], order: Sequence[int], name: str, epochs: int, budget: float
-) -> Replayed:
-    """Show the trials to the pruner `name` in this order, until the budget of CPU seconds is spent."""
+    recorded: Sequence[Recorded], order: Sequence[int], name: str, epochs: int, budgets: Sequence[float]
+) -> list[Replayed]:
+    """Show the trials to the pruner `name` in this order; how it stands when each budget of CPU seconds is spent.
+
+    budgets  ascending
+    """
     study = optuna.create_study(
         direction="maximize",
         study_name=f"in the order {order[:5]}",  # Hyperband draws its brackets from it
@@ -95,21 +99,24 @@ def replay(
         pruner=studies.pruner(name, epochs),
     )
     winner = max(range(len(recorded)), key=lambda index: recorded[index].value)
-    spent, best, tried, lost = 0.0, 0.0, 0, False
+    left, found = list(budgets), []
+    spent, now = 0.0, Replayed(0.0, 0, False)
     for index in order:
         shown, trial = recorded[index], study.ask()
         pruned = _pruned_after(shown, trial)
         spent += shown.seconds if pruned is None else pruned
-        if spent > budget:
-            break
-        tried += 1
+        while left and spent > left[0]:
+            found.append(now)
+            left.pop(0)
+        if not left:
+            return found
         if pruned is None:
             study.tell(trial, shown.value)
-            best = max(best, shown.value)
+            now = Replayed(max(now.best, shown.value), now.tried + 1, now.lost)
         else:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            lost |= index == winner
-    return Replayed(best, tried, lost)
+            now = Replayed(now.best, now.tried + 1, now.lost or index == winner)
+    return found + [now] * len(left)
 
 
 def _pruned_after(shown: Recorded, trial: optuna.Trial) -> float | None:
@@ -127,26 +134,31 @@ def pruners(report: form.Report, recorded: list[Recorded], epochs: int, orders: 
     report.add("all trials", "CPU time to their ends", total, "s")
     report.add("all trials", "best NDCG@10", best, "")
     shuffled = [random.Random(seed).sample(range(len(recorded)), len(recorded)) for seed in range(orders)]
+    budgets = [share * total for share in SHARES]
+    found = {name: [replay(recorded, order, name, epochs, budgets) for order in shuffled] for name in PRUNERS}
     rows = []
-    for share in SHARES:
-        reached = {}
+    for number, share in enumerate(SHARES):
         for name in PRUNERS:
-            found = [replay(recorded, order, name, epochs, share * total) for order in shuffled]
-            reached[name] = statistics.fmean(best - one.best for one in found)
-            error = statistics.stdev(one.best for one in found) / len(found) ** 0.5
+            some = [one[number] for one in found[name]]
+            reached = [one.best for one in some]
+            mean, error = statistics.fmean(reached), statistics.stdev(reached) / len(reached) ** 0.5
             rows.append(
                 [
                     f"{share:.0%}",
                     name,
-                    f"{best - reached[name]:.4f} ± {error:.4f}",
-                    f"{statistics.fmean(one.tried for one in found):.1f}",
-                    f"{statistics.fmean(one.lost for one in found):.1%}",
+                    f"{mean:.4f} ± {error:.4f}",
+                    f"{statistics.fmean(one.tried for one in some):.1f}",
+                    f"{statistics.fmean(one.lost for one in some):.1%}",
                 ]
             )
-            report.add(
-                name, f"short of the best of all, in {share:.0%} of the time", reached[name], "NDCG@10"
-            )
-    head = ["of the time of all", "pruner", "best NDCG@10 reached", "trials begun", "best of all was pruned"]
+            report.add(name, f"short of the best of all, in {share:.0%} of the time", best - mean, "NDCG@10")
+    head = [
+        "of the time of all",
+        "pruner",
+        "best NDCG@10 reached (mean ± its error)",
+        "trials",
+        "best of all was pruned",
+    ]
     report.tables.append(form.table(head, rows))
 
 
@@ -178,6 +190,8 @@ def samplers(
 def run(config: Config, options: argparse.Namespace, console: Console) -> form.Report:
     data = recipe.prepare(config.data, console)
     recorded = record(config, data, options.trials, options.minutes, console)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "recorded.json").write_text(json.dumps([dataclasses.asdict(trial) for trial in recorded]))
     report = form.Report(
         "Searching",
         f"{data.dataset.name} ({data.dataset.source}), {len(data.dataset.interactions):,} interactions; "
