@@ -122,6 +122,9 @@ def search(
         studies.try_interrupted_again(study)
         found = best_of([trials.attempt(trial, name) for trial in _complete(study)])
         raise KeyboardInterrupt(_interrupted(name, settings, len(done), found)) from interrupt
+    finally:
+        if parent is not run:
+            parent.close()  # what waits for MLflow; the run itself goes on
     attempts = [trials.attempt(trial, name) for trial in studies.finished(study)]
     best = best_of(attempts)
     if best is None:
