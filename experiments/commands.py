@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments import flags
-from experiments.flags import Parser, add_fields, add_flag, config_from, section_from
+from experiments import command_flags, flags
+from experiments.flags import Parser, add_fields, config_from, section_from
 from experiments.jobs import BatchConfig, JobConfig
+from experiments.study_config import StudyConfig
 from widedeep import distributed
-from widedeep.config import DataConfig, ModelConfig, TrainConfig
+from widedeep.config import TrainConfig
 from widedeep.errors import ConfigError
 from widedeep.launch import restarts
 
 Given = dict[str, Any]
-DRIFT_FIELDS = ("on_drift", "max_psi", "max_new_users", "max_new_items", "max_lost")
 
 
 @dataclass(frozen=True)
@@ -41,22 +40,12 @@ def _console() -> Any:
     return Console()
 
 
-def _settings(*job_fields: str) -> Callable[[Parser], None]:
-    """Flags for all settings of data, model and training, and for those fields of JobConfig, or all of them."""
-
-    def add(parser: Parser) -> None:
-        for cls in (DataConfig, ModelConfig, TrainConfig):
-            add_fields(parser, cls)
-        add_fields(parser, JobConfig, job_fields or None)
-
-    return add
-
-
 def _main(given: Given) -> None:
     config, job = config_from(given), section_from(given, JobConfig)
+    settings = section_from(given, StudyConfig)
     from experiments import pipeline
 
-    pipeline.job(config, job, _console())
+    pipeline.job(config, job, settings, _console())
 
 
 def _train(given: Given) -> None:
@@ -80,9 +69,10 @@ def _train(given: Given) -> None:
 
 def _tune(given: Given) -> None:
     config, job = config_from(given), section_from(given, JobConfig)
+    settings = section_from(given, StudyConfig)
     from experiments import pipeline
 
-    pipeline.tune_job(config, job, _console())
+    pipeline.tune_job(config, job, settings, _console())
 
 
 def _evaluate(given: Given) -> None:
@@ -148,67 +138,13 @@ def _doctor(given: Given) -> None:
     doctor.job(given.get("device", TrainConfig.device), test_speed=test_speed, console=_console())
 
 
-def _validate_flags(parser: Parser) -> None:
-    add_fields(parser, DataConfig)
-    group = parser.add_argument_group("What it is held against")
-    add_flag(
-        group,
-        "against",
-        "earlier data to compare with: a file with the same columns, a data set, the id of a run, models:/NAME@ALIAS",
-    )
-    add_fields(parser, JobConfig, (*DRIFT_FIELDS, "experiment", "run_name"))
-
-
-def _evaluate_flags(parser: Parser) -> None:
-    group = parser.add_argument_group("Which recipe")
-    add_flag(
-        group,
-        "model",
-        "models:/NAME@ALIAS, models:/NAME/VERSION or a .pth file, whose recipe is trained again on what comes "
-        "before the test part; without it the settings in the flags. Flags that are given replace the recipe's values",
-    )
-    _settings("bootstrap", "experiment", "run_name", "tensorboard")(parser)
-
-
-def _sync_flags(parser: Parser) -> None:
-    add_flag(parser, "outbox", "folder in which it waits; default: mlflow-outbox")
-
-
-def _doctor_flags(parser: Parser) -> None:
-    add_fields(parser, TrainConfig, ("device",))
-    add_flag(parser, "speed", "test the speed, which takes about ten seconds; true if not given", hint=bool)
-
-
-def _reproduce_flags(parser: Parser) -> None:
-    group = parser.add_argument_group("Which run")
-    group.add_argument("run_id", metavar="RUN_ID", nargs="?", default=argparse.SUPPRESS, help="id of the run")
-    add_flag(group, "run_id", "the same, as a flag")
-    scratch = "select on the validation part again, too; false: train with what the run chose. Default: true"
-    add_flag(group, "from_scratch", scratch, hint=bool)
-    add_flag(
-        group, "device", "auto, cpu, cuda, mps; not given: the one of the run, where this machine has it"
-    )
-    add_fields(parser, DataConfig, ("data_dir", "ratings", "item_table", "user_table"))
-    add_fields(parser, JobConfig, ("experiment", "run_name"))
-
-
-def _promote_flags(parser: Parser) -> None:
-    group = parser.add_argument_group("Which version")
-    add_flag(group, "version", "number of the version that is to take the alias")
-    add_flag(group, "force", "give it the alias without asking the gate", hint=bool)
-    add_flag(group, "rollback", "give the alias back to the version that had it before", hint=bool)
-    add_fields(parser, JobConfig, ("register", "alias", "gate", "gate_samples"))
-    add_fields(parser, DataConfig, ("data_dir", "ratings"))
-    add_fields(parser, TrainConfig, ("device", "precision"))
-
-
 COMMANDS = {
     "main": Command(
         "the main job: tune, train, evaluate, register, gate",
         "Load, validate, split, tune, train the best, evaluate it beside the baselines, refit it on everything,\n"
         "register it, and give it the alias if it beats the champion.\n\n"
         "  python -m experiments main --dataset ml-latest-small --data-dir PATH --trials 10",
-        _settings(),
+        command_flags.search_settings(),
         _main,
     ),
     "train": Command(
@@ -220,8 +156,15 @@ COMMANDS = {
         "      --split none --register mymodel --alias champion\n\n"
         "In several processes that share every batch, of which the first alone writes:\n\n"
         "  torchrun --nproc-per-node 2 -m experiments train --dataset ml-latest-small",
-        _settings(
-            "bootstrap", "refit", "register", "alias", *DRIFT_FIELDS, "experiment", "run_name", "tensorboard"
+        command_flags.settings(
+            "bootstrap",
+            "refit",
+            "register",
+            "alias",
+            *command_flags.DRIFT_FIELDS,
+            "experiment",
+            "run_name",
+            "tensorboard",
         ),
         _train,
         several=True,
@@ -229,8 +172,10 @@ COMMANDS = {
     "tune": Command(
         "search for good settings on the validation part",
         "Search for good settings. They are judged on the validation part, never on the test part.\n\n"
-        "  python -m experiments tune --dataset ml-latest-small --trials 20",
-        _settings("trials", "tune_seed", "experiment", "run_name", "tensorboard"),
+        "  python -m experiments tune --dataset ml-latest-small --trials 20\n"
+        "  python -m experiments tune --trials 200 --jobs 4 --study nightly\n\n"
+        "Nothing is registered: --register and --alias say whose settings are tried early, the champion's.",
+        command_flags.search_settings("register", "alias", "experiment", "run_name", "tensorboard"),
         _tune,
     ),
     "evaluate": Command(
@@ -239,7 +184,7 @@ COMMANDS = {
         "so its weights are never judged: its recipe is trained again on what comes before the test part.\n\n"
         "  python -m experiments evaluate --model models:/widedeep@champion\n"
         "  python -m experiments evaluate --model model.pth --split time",
-        _evaluate_flags,
+        command_flags.evaluate_flags,
         _evaluate,
     ),
     "reproduce": Command(
@@ -248,7 +193,7 @@ COMMANDS = {
         "intervals elsewhere. Says what differs; the exit status is 0 if it is reproduced, else 2.\n\n"
         "  python -m experiments reproduce RUN_ID\n"
         "  python -m experiments reproduce RUN_ID --data-dir PATH",
-        _reproduce_flags,
+        command_flags.reproduce_flags,
         _reproduce,
     ),
     "promote": Command(
@@ -257,7 +202,7 @@ COMMANDS = {
         "  python -m experiments promote --version 3\n"
         "  python -m experiments promote --version 3 --force\n"
         "  python -m experiments promote --rollback",
-        _promote_flags,
+        command_flags.promote_flags,
         _promote,
     ),
     "recommend": Command(
@@ -276,14 +221,14 @@ COMMANDS = {
         "  python -m experiments validate --dataset files --ratings ratings.csv\n"
         "  python -m experiments validate --dataset files --ratings new.csv --against old.csv\n"
         "  python -m experiments validate --dataset ml-latest-small --against models:/widedeep@champion",
-        _validate_flags,
+        command_flags.validate_flags,
         _validate,
     ),
     "sync": Command(
         "send to MLflow what waits since its server was away",
         "Send what a job could not write to MLflow, because the tracking server was away when it ended.\n\n"
         "  python -m experiments sync",
-        _sync_flags,
+        command_flags.sync_flags,
         _sync,
     ),
     "doctor": Command(
@@ -291,7 +236,7 @@ COMMANDS = {
         "Look at the machine: device, driver, memory, versions, a short speed test, and what to do where a GPU is\n"
         "there and not used.\n\n"
         "  python -m experiments doctor",
-        _doctor_flags,
+        command_flags.doctor_flags,
         _doctor,
     ),
 }

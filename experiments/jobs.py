@@ -23,8 +23,6 @@ class JobConfig:
     Like the fields of the other configs, each is a flag and a parameter of `mlflow run .`.
     """
 
-    trials: int = 4  # settings that the search tries, the first is as given; 1: no search
-    tune_seed: int = 0  # seed of the search
     bootstrap: int = 1000  # resamples of the users behind the report's intervals
     refit: bool = True  # register the recipe trained again on all interactions; false: the evaluated model
     register: str = "widedeep"  # name of the registered model; none: nothing is registered
@@ -49,8 +47,6 @@ class JobConfig:
 
     def __post_init__(self) -> None:
         _parse_fields(self)
-        _within(self, "trials", 1, 100_000)
-        _within(self, "tune_seed", 0, 2**32 - 1)
         _within(self, "bootstrap", 0, 10**6)
         _within(self, "gate_samples", 100, 10**7)
         for name in ("max_psi", "max_new_users", "max_new_items", "max_lost"):

@@ -10,7 +10,7 @@ load -> validate -> split -> tune -> train the best -> evaluate beside the basel
 
 from __future__ import annotations
 
-from experiments import figures, promote, publish, report, search_space, since, summary, tune, vetting
+from experiments import figures, promote, publish, report, since, study_config, summary, tune, vetting
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig
 from experiments.judging import per_user_frame
@@ -19,28 +19,30 @@ from experiments.publish import Published
 from experiments.recipe import Prepared, on_data
 from experiments.registry import Version, check_may_write
 from experiments.stages import Made, make, start, timed
+from experiments.study_config import StudyConfig
 from experiments.tracking import Run, open_run
 from experiments.tune import Search
 from widedeep.config import Config
 from widedeep.errors import ConfigError
 
 
-def job(config: Config, job_config: JobConfig, console: Console) -> None:
+def job(config: Config, job_config: JobConfig, settings: StudyConfig, console: Console) -> None:
     """The entry point `main`."""
     if config.data.split == "none":
         raise ConfigError(
             "split=none leaves nothing to judge a model by, which is what the main job does. "
             "Use `python -m experiments train --split none`."
         )
+    tune.check(config, settings)
     with open_run("main", config.data.dataset, job_config.experiment, job_config.run_name) as run:
         check_may_write(job_config.register)
         data = start(config, job_config, run, console)
-        key = since.Key.of(config, data, job_config)
+        key = since.Key.of(config, data, job_config, settings)
         key.log(run)
         if since.nothing_new(key, data, job_config, run, console):
             return
         vetting.vet(data, job_config, run, console)
-        found = search(on_data(config, data.config), data, job_config, run, console)
+        found = search(on_data(config, data.config), data, job_config, settings, run, console)
         made = make(found.selection, data, job_config, run, console)
         published = publish.publish(made, data, job_config, run, console, "not judged yet")
         key.mark(published.version)
@@ -52,27 +54,36 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
         summary.finish(run, made, data, published, job_config, console, search=found, verdict=verdict)
 
 
-def tune_job(config: Config, job_config: JobConfig, console: Console) -> None:
+def tune_job(config: Config, job_config: JobConfig, settings: StudyConfig, console: Console) -> None:
     """The entry point `tune`: the search alone, which never looks at the test part."""
+    tune.check(config, settings)
     with open_run("tune", config.data.dataset, job_config.experiment, job_config.run_name) as run:
         data = start(config, job_config, run, console)
-        found = search(on_data(config, data.config), data, job_config, run, console)
+        found = search(on_data(config, data.config), data, job_config, settings, run, console)
         run.json(found.selection.recipe.to_dict() | {"comparison_key": data.key}, "recipe.json")
         summary.finish_search(run, found, data)
 
 
-def search(config: Config, data: Prepared, job_config: JobConfig, run: Run, console: Console) -> Search:
+def search(
+    config: Config,
+    data: Prepared,
+    job_config: JobConfig,
+    settings: StudyConfig,
+    run: Run,
+    console: Console,
+) -> Search:
     """Tune, and log what the search as a whole has found."""
-    found = timed(run, "tune", lambda: tune.search(config, data, job_config, run, console))
-    settings = search_space.values(found.best.config)
-    run.params("best", {"trial": found.best.number + 1, **settings})
+    run.params("study", study_config.to_dict(settings))
+    run.json(study_config.to_dict(settings), "study.json")
+    found = timed(run, "tune", lambda: tune.search(config, data, job_config, settings, run, console))
+    run.params("best", {"trial": found.best.number + 1, **found.best.params})
     for row in found.selection.curves:
         values = {f"curves/{row['head']}_{key}": row[key] for key in row if key not in ("head", "epoch")}
         run.metrics(values, int(row["epoch"]))
     if len(found.attempts) > 1:
         trials = [(attempt.number, attempt.value, attempt.state) for attempt in found.attempts]
         run.figure(figures.search_history(trials, f"Search on {data.dataset.name}"), "figures/search.png")
-    console.say(f"tune: best is trial {found.best.number + 1}: {report.settings_text(settings)}")
+    console.say(f"tune: best is trial {found.best.number + 1}: {report.settings_text(found.best.params)}")
     return found
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,20 +112,24 @@ def prepare(config: DataConfig, console: Console) -> Prepared:
 
 
 def select(
-    config: Config, data: Prepared, progress: Progress | None = None, known: ClosedForm | None = None
+    config: Config,
+    data: Prepared,
+    progress: Progress | None = None,
+    known: ClosedForm | None = None,
+    measure: Callable[[Recommender], dict[str, float]] | None = None,
 ) -> Selection:
     """Train on the train part, and let the validation part choose the epochs and whatever else is open.
 
-    known  of an earlier selection on the same data and with the same part of each history read
+    known    of an earlier selection on the same data and with the same part of each history read
+    measure  what else there is to say of the trained model, beside its metrics on the validation part
     """
     started = time.monotonic()
     validation = data.split.validation if len(data.split.validation) else None
-    _, result = Recommender.fit(
+    recommender, result = Recommender.fit(
         config, data.dataset, data.split.train, validation, known=known, progress=progress, stage="select"
     )
-    return Selection(
-        Recipe(config, result.chosen), result.curves, result.validation, time.monotonic() - started
-    )
+    found = result.validation | (measure(recommender) if measure else {})
+    return Selection(Recipe(config, result.chosen), result.curves, found, time.monotonic() - started)
 
 
 def fit_before_test(recipe: Recipe, data: Prepared, progress: Progress | None = None) -> Recommender:

@@ -143,7 +143,8 @@ def duration(seconds: float) -> str:
 
 def settings_text(values: dict[str, Any]) -> str:
     """wide_l2 150, dropout 0.2, …"""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in values.items()
-    )
+    return ", ".join(f"{name} {setting_text(value)}" for name, value in values.items())
+
+
+def setting_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

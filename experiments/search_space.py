@@ -1,4 +1,4 @@
-"""What the search varies, and between what: the one place to change it.
+"""What the search varies, and between what. --search-space FILE puts another file's `suggest` in its place.
 
 The search maximises the ranking, so it varies what the ranking's deep side is made of and how it is trained. What
 every fit chooses by itself on the validation part is not searched: the ridge, the dropout and the user exponent
@@ -44,18 +44,6 @@ def suggest(trial: BaseTrial, base: Config) -> Config:
         model=dataclasses.replace(base.model, **model),
         train=dataclasses.replace(base.train, **train),
     )
-
-
-def nearest(base: Config) -> dict[str, Any]:
-    """The point of the space that is nearest to `base`."""
-    point: dict[str, Any] = {}
-    for ranges, part in ((MODEL_RANGES, base.model), (TRAIN_RANGES, base.train)):
-        for name, (low, high, _) in ranges.items():
-            point[name] = min(max(getattr(part, name), low), high)
-    for name, choices in MODEL_CHOICES.items():
-        wanted = getattr(base.model, name)
-        point[name] = min(choices, key=lambda choice: abs(choice - wanted))
-    return point
 
 
 def values(config: Config) -> dict[str, Any]:

@@ -15,21 +15,24 @@ import dataclasses
 import hashlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from experiments import aliases, environment, registry, source_state, tracking
+from experiments import aliases, environment, registry, source_state, study_config, tracking
 from experiments.jobs import JobConfig, promote_command
 from experiments.jobs import to_dict as job_to_dict
 from experiments.progress import Console
 from experiments.recipe import SPLIT_FIELDS, Prepared
 from experiments.registry import Version, reported
+from experiments.study_config import StudyConfig
 from experiments.tracked_data import InteractionsDataset
 from experiments.tracking import Run
 from widedeep.config import Config, to_dict
 from widedeep.errors import TrackingError
+from widedeep.files import sha256_of
 
 KEY = "training_key"  # tag of runs and versions
 PARTS = "training_key.json"  # what the key is made of
@@ -40,6 +43,7 @@ OF_THE_VERDICT = (
     "bootstrap", "register", "alias", "gate", "gate_samples", "experiment", "run_name", "since",
     "on_drift", "max_psi", "max_new_users", "max_new_items", "max_lost",
 )  # fmt: skip
+OF_THE_WORK = ("storage", "study", "jobs")  # how a search is done, and not what it looks for
 COUNTED = {"interactions": "num_rows", "users": "users", "items": "items"}  # fields of a data set's profile
 BECAME = {  # by the verdict that a version carries
     "passed": "passed the gate",
@@ -55,10 +59,15 @@ class Key:
     parts: dict[str, Any]
 
     @classmethod
-    def of(cls, config: Config, data: Prepared, job: JobConfig) -> Key:
+    def of(cls, config: Config, data: Prepared, job: JobConfig, settings: StudyConfig) -> Key:
         split = {name: value for name, value in to_dict(data.config).items() if name in SPLIT_FIELDS}
         train = {name: value for name, value in to_dict(config.train).items() if name not in OF_THE_MACHINE}
-        search = {name: value for name, value in job_to_dict(job).items() if name not in OF_THE_VERDICT}
+        rest = {name: value for name, value in job_to_dict(job).items() if name not in OF_THE_VERDICT}
+        search = {
+            name: value for name, value in study_config.to_dict(settings).items() if name not in OF_THE_WORK
+        }
+        if settings.search_space:
+            search["search_space"] = sha256_of(Path(settings.search_space))
         return cls(
             {
                 "data": data.dataset.digest,
@@ -67,6 +76,7 @@ class Key:
                 **split,
                 **to_dict(config.model),
                 **train,
+                **rest,
                 **search,
             }
         )

@@ -12,11 +12,13 @@ from experiments import aliases, registry, report, search_space, tracking
 from experiments.flags import as_flags
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig, promote_command
+from experiments.objectives import LABELS
 from experiments.progress import Console
 from experiments.publish import Published, someone
 from experiments.recipe import Prepared
 from experiments.stages import ALL, Made
 from experiments.tracking import Run
+from experiments.trials import GIVEN
 from experiments.tune import Search
 from widedeep.errors import WideDeepError
 from widedeep.store_trouble import masked, without_user
@@ -64,20 +66,8 @@ def finish(
 
 def finish_search(run: Run, search: Search, data: Prepared) -> None:
     """The end of `tune`."""
-    settings = search_space.values(search.best.config)
     command = f"{_store_prefix()}python -m experiments train {as_flags(search.best.config)}"
-    lines = [
-        ["trial", "validation NDCG@10", "state", *settings],
-        *(
-            [
-                str(attempt.number + 1),
-                "–" if attempt.value is None else f"{attempt.value:.4f}",
-                attempt.state.lower(),
-                *(f"{value:.4g}" for value in search_space.values(attempt.config).values()),
-            ]
-            for attempt in search.attempts
-        ),
-    ]
+    lines = search_table(search)
     run.describe(
         f"Search over {len(search.attempts)} settings on **{data.dataset.name}**, judged on the validation part.\n\n"
         f"{report.described_table(lines)}\n\n{_search_line(search)}\n\nTrain the best:\n\n```\n{command}\n```"
@@ -86,6 +76,26 @@ def finish_search(run: Run, search: Search, data: Prepared) -> None:
     print(report.plain_table(lines))
     print(_search_line(search))
     print(f"\nNext:\n  train it  {command}")
+
+
+def search_table(search: Search) -> list[list[str]]:
+    """A row for each trial; with several objectives the trials that none surpasses in all of them are marked."""
+    names = list(dict.fromkeys(name for attempt in search.attempts for name in attempt.params))
+    others = [LABELS[name] for name in search.objectives[1:]]
+    lines = [["trial", f"validation {LABELS['ndcg']}", *others, "state", *names]]
+    for attempt in search.attempts:
+        state = attempt.state.lower()
+        cells = [f"{value:.4g}" for value in attempt.values[1:]]
+        lines.append(
+            [
+                str(attempt.number + 1),
+                "–" if attempt.value is None else f"{attempt.value:.4f}",
+                *(cells or ["–"] * len(others)),
+                f"{state}, Pareto" if attempt.number in search.pareto else state,
+                *(report.setting_text(attempt.params.get(name, "–")) for name in names),
+            ]
+        )
+    return lines
 
 
 def next_commands(
@@ -189,11 +199,21 @@ def _search_line(search: Search) -> str:
     best = search.best.number + 1
     if len(search.attempts) == 1:
         return "There was one trial, the settings as given."
-    if search.best.number == 0:
+    if len(search.objectives) > 1:
+        several = sorted(number + 1 for number in search.pareto)
+        return (
+            f"Trial {best} was the best by {LABELS['ndcg']}, by which a model is registered. None surpasses in "
+            f"{' and '.join(LABELS[name] for name in search.objectives)} at once: trials {_numbers(several)}."
+        )
+    if search.best.origin == GIVEN:
         return f"None of the {len(search.attempts)} trials was better than the settings as given."
     if gain is None:
         return f"Trial {best} was the best."
     return f"Trial {best} was the best: validation NDCG@10 {gain:+.4f} against the settings as given."
+
+
+def _numbers(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _description(
@@ -231,9 +251,9 @@ def _description(
         parts.append(
             f"**Registered** as [{name} version {number}](#/models/{name}/versions/{number}). {said}"
         )
-    recipe = made.selection.recipe.config
+    settings = search.best.params if search else search_space.values(made.selection.recipe.config)
     parts += [
-        f"**Settings.** {report.settings_text(search_space.values(recipe))}; all of them in `recipe.json`.",
+        f"**Settings.** {report.settings_text(settings)}; all of them in `recipe.json`.",
         "**Files.** `evaluation/` has the tables and every user's values, `figures/` the figures, `model.pth` the "
         "model itself.",
         "```\n" + "\n".join(command for _, command in commands[1:]) + "\n```",

@@ -27,7 +27,7 @@ from experiments.writes import Batch
 from widedeep.errors import TrackingError
 from widedeep.store_trouble import masked
 
-__all__ = ["Run", "artifact", "open_run", "quieten"]
+__all__ = ["Run", "artifact", "attach", "open_run", "quieten"]
 
 DEFAULT_EXPERIMENT = "widedeep"
 OTHER_EXPERIMENT = (
@@ -85,8 +85,8 @@ def open_run(job: str, subject: str, experiment: str = "", name: str = "") -> It
             Batch(run.id, tags=first).send(run.client, again=False)
         _check_artifacts(run)
         yield run
-    except KeyboardInterrupt:
-        _break_off(run, "KILLED", "Interrupted before its end.")
+    except KeyboardInterrupt as interrupt:
+        _break_off(run, "KILLED", str(interrupt) or "Interrupted before its end.")
         raise
     except BaseException as error:
         away = isinstance(error, TrackingError)
@@ -187,3 +187,13 @@ def artifact(run_id: str, path: str) -> Path:
     """
     with reached(f"get {path} of run {run_id}"):
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))
+
+
+def attach(run_id: str) -> Run:
+    """A run that another process has open, to write to.  Raises  TrackingError: it has ended, or is not there"""
+    with reached(f"find run {run_id}"):
+        found = MlflowClient().get_run(run_id)
+    if found.info.status != "RUNNING":
+        raise TrackingError(f"Run {run_id} has ended ({found.info.status}).")
+    data = found.inputs.dataset_inputs if found.inputs else ()
+    return Run(run_id, found.info.experiment_id, {"job": "", **found.data.tags}, named=True, data=data)

@@ -1,57 +1,51 @@
-"""Search for good settings; the best are judged on the validation part, never on the test part.
+"""Search for good settings; they are judged on the validation part, never on the test part.
 
     mlflow run . -e tune -P trials=20
     python -m experiments tune --dataset ml-latest-small --trials 20
+    python -m experiments tune --dataset ml-latest-small --trials 200 --jobs 4 --study nightly
+    python -m experiments tune --trials 50 --storage postgresql://optuna@db/optuna --study nightly
 
-The first trial is the configuration as given. Trials that fall behind the others are pruned by epoch.
+The first trial is the configuration as given. Trials that fall behind the others are pruned by epoch. A study that is
+there is gone on with; docs/tuning.md tells the rest.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage, JournalStorage
 
-from experiments import search_space
+from experiments import interrupts, report, spaces, studies, tracking, warm_start
+from experiments.crew import Crew
 from experiments.jobs import JobConfig
+from experiments.objectives import LABELS
 from experiments.progress import Console
-from experiments.recipe import Prepared, Selection, both, select
+from experiments.recipe import Prepared, Selection
+from experiments.study_config import MEMORY, StudyConfig, shown
 from experiments.tracking import Run
-from experiments.trial_record import TrialRecord
-from widedeep.closed_form import ClosedForm
+from experiments.trials import GIVEN, Attempt, Trials, best_of, record
+from widedeep import config as configuration
 from widedeep.config import Config
-from widedeep.errors import TrainingError
-from widedeep.training import Progress, Step
+from widedeep.errors import ConfigError, TrackingError, TrainingError
 
-METRIC = "ndcg_at_10"
-UNPRUNED_TRIALS = 2  # before any is pruned
-UNPRUNED_EPOCHS = 5  # of every trial: a late bloomer is not to be cut at once
-
-
-@dataclass
-class Attempt:
-    """One trial. value: validation NDCG@10, None where it has none; state: COMPLETE, PRUNED or FAIL."""
-
-    number: int
-    config: Config
-    started: float
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    selection: Selection | None = None
-    value: float | None = None
-    state: str = "FAIL"
-    error: str = ""
-    seconds: float = 0.0
+SECONDS_TO_BEGIN = 10  # from a study's creation to its first trial
+OF_THE_MACHINE = ("device", "precision", "cuda_graphs", "checkpoint", "resume")  # may differ within a study
+RUN, OWNER, MADE_OF = "widedeep.run", "widedeep.owner", "widedeep.made_of"  # the study's attributes
 
 
 @dataclass(frozen=True)
 class Search:
-    """What the search found."""
+    """What the search found.  attempts: all of the study's, of earlier calls and of other machines, too"""
 
     best: Attempt
     attempts: list[Attempt]
+    study: optuna.Study
+    objectives: tuple[str, ...] = ("ndcg",)
 
     @property
     def selection(self) -> Selection:
@@ -61,121 +55,186 @@ class Search:
     @property
     def gain(self) -> float | None:
         """By how much the best is above the configuration as given, on the validation part."""
-        first = self.attempts[0].value
-        return None if first is None or self.best.value is None else self.best.value - first
+        given = next((attempt.value for attempt in self.attempts if attempt.origin == GIVEN), None)
+        return None if given is None or self.best.value is None else self.best.value - given
+
+    @property
+    def pareto(self) -> set[int]:
+        """Numbers of the attempts that none surpasses in every objective; empty with a single one."""
+        if len(self.objectives) == 1:
+            return set()
+        return {trial.number for trial in self.study.best_trials}
 
 
-def search(config: Config, data: Prepared, job: JobConfig, run: Run, console: Console) -> Search:
-    """Try `job.trials` settings; each becomes a child of the run.
+def check(config: Config, settings: StudyConfig) -> None:
+    """Before the data are read: is the search space one, and is the storage there?
 
-    Raises  TrainingError: no trial got to its end
+    Raises  ConfigError, TrackingError
     """
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=job.tune_seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_EPOCHS),
-    )
-    study.enqueue_trial(search_space.nearest(config))
-    attempts: list[Attempt] = []
+    spaces.load(settings.search_space, config)
+    studies.open_storage(settings.storage)
 
-    def objective(trial: optuna.Trial) -> float:
-        suggested = search_space.suggest(trial, config)
-        attempt = Attempt(trial.number, config if trial.number == 0 else suggested, time.time())
-        attempts.append(attempt)
-        title = f"trial {trial.number + 1} of {job.trials}"
-        with console.training(title) as shown:
-            try:
-                attempt.selection = select(
-                    attempt.config, data, both(shown, _watch(trial, attempt)), _closed_form(attempts)
-                )
-            except TrainingError as error:
-                attempt.error = str(error)
-                raise
-        value = attempt.selection.validation.get(METRIC, math.nan)
-        attempt.value = None if math.isnan(value) else value
-        attempt.state = "COMPLETE"
-        return value if attempt.value is not None else -1.0
 
-    def finished(_study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        attempt = attempts[-1]
-        attempt.seconds = time.time() - attempt.started
-        if trial.state == optuna.trial.TrialState.PRUNED:
-            attempt.state = "PRUNED"
-        _log(run, attempt)
-        console.say(_line(attempt, job.trials, _best(attempts)))
+def search(
+    config: Config, data: Prepared, job: JobConfig, settings: StudyConfig, run: Run, console: Console
+) -> Search:
+    """Try `settings.trials` settings; each becomes a child of the run, or of the run that the study is at.
 
-    study.optimize(objective, n_trials=job.trials, callbacks=[finished], catch=(TrainingError,))
-    best = _best(attempts)
+    Raises  TrainingError: no trial got to its end; KeyboardInterrupt, which says what was found by then
+    """
+    suggest = spaces.load(settings.search_space, config)
+    storage = studies.open_storage(settings.storage)
+    name = settings.study or f"{run.job}-{run.id[:8]}"
+    study = open_study(name, storage, config, settings)
+    trials = Trials(config, data, settings, suggest, console)
+    _check_same(study, config, data, settings)
+    if RUN not in study.user_attrs:
+        for origin, params in warm_start.points(config, job, settings, suggest, storage, console):
+            study.enqueue_trial(params, user_attrs={"origin": origin}, skip_if_exists=True)
+    else:
+        if isinstance(storage, JournalStorage):  # databases have the heartbeat
+            studies.give_up_lost(study)
+        studies.try_interrupted_again(study)  # what a second Ctrl-C has kept the first from
+        there = [trials.attempt(trial, name) for trial in studies.finished(study)]
+        best = best_of(there)
+        so_far = f", the best {best.value:.4f}" if best and best.value is not None else ""
+        console.say(f"tune: the study {name} goes on after {len(there)} trials{so_far}")
+    study.sampler = studies.sampler(settings, len(study.get_trials(deepcopy=False)), worker=0)
+    parent = _parent(study, run)
+    run.tags({"study": name, "study.storage": shown(settings.storage), "study.run": parent.id})
+    done: list[Attempt] = []
+
+    def finished(number: int) -> None:
+        trial = study.get_trials(deepcopy=False)[number]
+        attempt = trials.attempt(trial, name)
+        done.append(attempt)
+        best = best_of([trials.attempt(other, name) for other in _complete(study)])
+        with interrupts.held_off():
+            parent.trial(record(attempt, name), leader=record(best, name) if best else None)
+        console.say(_line(attempt, f"{len(done)} of {settings.trials}", best))
+
+    try:
+        if settings.jobs > 1:
+            Crew(config, settings, study, finished, console).work()
+        else:
+            one_by_one(trials, study, finished)
+    except KeyboardInterrupt as interrupt:
+        studies.try_interrupted_again(study)
+        found = best_of([trials.attempt(trial, name) for trial in _complete(study)])
+        raise KeyboardInterrupt(_interrupted(name, settings, len(done), found)) from interrupt
+    finally:
+        if parent is not run:
+            parent.close()  # what waits for MLflow; the run itself goes on
+    attempts = [trials.attempt(trial, name) for trial in studies.finished(study)]
+    best = best_of(attempts)
     if best is None:
-        raise TrainingError(
-            f"None of the {len(attempts)} trials got to its end. The first: {attempts[0].error}"
+        failed = next((attempt for attempt in attempts if attempt.error), None)
+        why = f" The first: {failed.error}" if failed else ""
+        raise TrainingError(f"None of the {len(attempts)} trials got to its end.{why}")
+    return Search(best, attempts, study, settings.objective_names)
+
+
+def open_study(name: str, storage: BaseStorage, config: Config, settings: StudyConfig) -> optuna.Study:
+    """The study of that name, which is made if need be.
+
+    It has the attribute RUN as soon as who made it has said what to try first; others wait for that.
+    """
+    try:
+        study = optuna.create_study(study_name=name, storage=storage, directions=studies.directions(settings))
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage)
+        until = time.monotonic() + SECONDS_TO_BEGIN
+        while RUN not in study.user_attrs and time.monotonic() < until:
+            time.sleep(0.1)
+    study.pruner = studies.pruner(settings.pruner, config.train.ranking_epochs)
+    return study
+
+
+def one_by_one(trials: Trials, study: optuna.Study, finished: Callable[[int], None]) -> None:
+    """Try them in this process.  finished: told the number of each"""
+    settings, started, done = trials.settings, time.monotonic(), 0
+    while done < settings.trials:
+        if done and settings.timeout and time.monotonic() - started >= settings.timeout:
+            break
+        number = trials.run_one(study)
+        if number is not None:
+            done += 1
+            finished(number)
+
+
+def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+
+
+def _parent(study: optuna.Study, run: Run) -> Run:
+    """The run whose children the trials become.
+
+    That of the call that is at the study, on whichever machine, if there is one: then this call joins it, and its own
+    run says what this machine did. Else this call's own, which is the study's run from now on.
+    """
+    there = study.user_attrs
+    if RUN in there and not studies.Worker.parse(there[OWNER]).is_gone:
+        with contextlib.suppress(TrackingError):  # it has ended, was deleted, or is in a store of its own
+            return tracking.attach(there[RUN])
+    study.set_user_attr(OWNER, str(studies.Worker.this()))
+    study.set_user_attr(RUN, run.id)
+    return run
+
+
+def _check_same(study: optuna.Study, config: Config, data: Prepared, settings: StudyConfig) -> None:
+    """Values of one study must be comparable: the same data, split, objectives and settings.
+
+    Raises  ConfigError
+    """
+    mine: dict[str, Any] = {"data": data.key, "objectives": ",".join(settings.objective_names)}
+    for part in (config.model, config.train):
+        mine |= {
+            name: value for name, value in configuration.to_dict(part).items() if name not in OF_THE_MACHINE
+        }
+    theirs = study.user_attrs.get(MADE_OF)
+    if theirs is None:
+        if study.get_trials(deepcopy=False):
+            raise ConfigError(
+                f"The study {study.study_name} was not made by this program. Begin another: --study NAME."
+            )
+        study.set_user_attr(MADE_OF, mine)
+        return
+    other = [name for name in mine if mine[name] != theirs.get(name)]
+    if other:
+        name = other[0]
+        raise ConfigError(
+            f"The study {study.study_name} was made with {name} {theirs.get(name)}, and this call has {mine[name]}"
+            + (f" ({len(other) - 1} more differ)" if len(other) > 1 else "")
+            + ". Trials are compared, so give the same settings, or begin another study: --study NAME."
         )
-    return Search(best, attempts)
 
 
-def _watch(trial: optuna.Trial, attempt: Attempt) -> Progress:
-    """Keeps the curves, and ends a trial that the pruner gives up."""
-
-    def watch(step: Step) -> None:
-        if not step.metrics:
-            return
-        attempt.curves.append({"head": step.head, "epoch": step.epoch, **step.metrics})
-        if step.head == "ranking" and METRIC in step.metrics:
-            attempt.value = max(attempt.value or 0.0, step.metrics[METRIC])
-            trial.report(step.metrics[METRIC], step.epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned
-
-    return watch
-
-
-def _closed_form(attempts: list[Attempt]) -> ClosedForm | None:
-    """What the first trial chose: no setting that is searched bears on it."""
-    selection = attempts[0].selection
-    return None if selection is None else selection.recipe.chosen.closed_form
-
-
-def _best(attempts: list[Attempt]) -> Attempt | None:
-    """The first of the completed attempts that none surpasses."""
-    complete = [attempt for attempt in attempts if attempt.state == "COMPLETE"]
-    return max(complete, key=lambda attempt: -1.0 if attempt.value is None else attempt.value, default=None)
-
-
-def _log(run: Run, attempt: Attempt) -> None:
-    selection = attempt.selection
-    metrics: dict[str, float | None] = {f"validation/{METRIC}": attempt.value}
-    if selection is not None:
-        metrics |= {f"validation/{name}": value for name, value in selection.validation.items()}
-        metrics |= {f"chosen/{name}": float(value) for name, value in _chosen(selection).items()}
-    run.trial(
-        TrialRecord(
-            number=attempt.number + 1,
-            state=attempt.state,
-            started=attempt.started,
-            seconds=attempt.seconds,
-            params=search_space.values(attempt.config),
-            metrics=metrics,
-            curves=attempt.curves,
+def _interrupted(name: str, settings: StudyConfig, done: int, best: Attempt | None) -> str:
+    """What the run's description says."""
+    text = f"Interrupted. {done} of {settings.trials} trials came to their end; nothing was registered."
+    if best is not None and best.value is not None:
+        text += (
+            f" The best so far is trial {best.number + 1}: validation {LABELS['ndcg']} {best.value:.4f} with "
+            f"{report.settings_text(best.params)}."
         )
+    if settings.storage == MEMORY:
+        return f"{text} The study was kept in memory and is gone."
+    return (
+        f"{text}\n\nGo on with the same command and `--study {name}` (with `mlflow run`: `-P study={name}`); the "
+        "trials that were under way are tried again first."
     )
 
 
-def _chosen(selection: Selection) -> dict[str, Any]:
-    chosen = selection.recipe.chosen
-    return {
-        "ranking_epochs": chosen.ranking_epochs,
-        "like_epochs": chosen.like_epochs,
-        "deep_share": chosen.deep_share,
-    }
-
-
-def _line(attempt: Attempt, trials: int, best: Attempt | None) -> str:
-    what = f"tune: trial {attempt.number + 1} of {trials}"
+def _line(attempt: Attempt, count: str, best: Attempt | None) -> str:
+    what = f"tune: trial {attempt.number + 1} ({count})"
     if attempt.state == "FAIL":
         return f"{what} failed: {attempt.error}"
-    value = "no validation NDCG@10" if attempt.value is None else f"validation NDCG@10 {attempt.value:.4f}"
+    label = LABELS["ndcg"]
+    value = f"no validation {label}" if attempt.value is None else f"validation {label} {attempt.value:.4f}"
     if attempt.state == "PRUNED":
         return f"{what} pruned at {value}, {attempt.seconds:.0f} s"
-    leader = " (best so far)" if best is attempt else ""
-    given = " with the settings as given" if attempt.number == 0 else ""
-    return f"{what}{given}: {value}{leader}, {attempt.seconds:.0f} s"
+    leader = " (best so far)" if best is not None and best.number == attempt.number else ""
+    origin = {"": "", GIVEN: " with the settings as given"}.get(
+        attempt.origin, f" with those of {attempt.origin}"
+    )
+    return f"{what}{origin}: {value}{leader}, {attempt.seconds:.0f} s"

@@ -19,13 +19,14 @@ from experiments import flags
 from experiments.commands import COMMANDS
 from experiments.flags import Parser, add_fields, config_from, field_comments, section_from
 from experiments.jobs import BatchConfig, JobConfig
+from experiments.study_config import StudyConfig
 from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig
 from widedeep.errors import ConfigError
 
 pytest_plugins = ["experiment_fixtures"]
 FIELDS = [
     (cls, field)
-    for cls in (DataConfig, ModelConfig, TrainConfig, JobConfig)
+    for cls in (DataConfig, ModelConfig, TrainConfig, JobConfig, StudyConfig)
     for field in dataclasses.fields(cls)
 ]
 OTHER = {bool: "true", int: "7", float: "0.5", str: "some"}
@@ -33,7 +34,7 @@ OTHER = {bool: "true", int: "7", float: "0.5", str: "some"}
 
 def parsed(*arguments: str) -> dict[str, str]:
     parser = Parser()
-    for cls in (DataConfig, ModelConfig, TrainConfig, JobConfig):
+    for cls in (DataConfig, ModelConfig, TrainConfig, JobConfig, StudyConfig):
         add_fields(parser, cls)
     return vars(parser.parse_args(arguments))
 
@@ -183,7 +184,7 @@ def test_ctrl_c_ends_the_run_as_killed_and_registers_nothing(store: MlflowClient
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "trial 1 of 1000" in line:
+            if "(1 of 1000)" in line:
                 break
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)
@@ -195,6 +196,9 @@ def test_ctrl_c_ends_the_run_as_killed_and_registers_nothing(store: MlflowClient
     experiment = store.get_experiment_by_name("widedeep")
     runs = store.search_runs([experiment.experiment_id], "tags.job = 'main'")
     assert [found.info.status for found in runs] == ["KILLED"]
+    said = runs[0].data.tags["mlflow.note.content"]
+    assert "nothing was registered. The best so far is trial" in said
+    assert f"`--study main-{runs[0].info.run_id[:8]}`" in said
     assert not store.search_registered_models()
 
 

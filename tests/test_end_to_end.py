@@ -115,7 +115,7 @@ def test_it_writes_to_the_run_that_mlflow_made(client: MlflowClient) -> None:
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "main synthetic"
     assert run.data.params["trials"] == "2"  # logged by mlflow run
-    assert run.data.params["job.trials"] == "2"  # logged by us
+    assert run.data.params["study.trials"] == "2"  # logged by us
     assert run.data.tags["mlflow.source.type"] == "PROJECT"
     assert run.data.metrics["gate/passed"] == 1.0
 

@@ -15,6 +15,7 @@ from experiments.commands import COMMANDS
 from experiments.environment import MODEL_PACKAGES, requirements
 from experiments.flags import Parser, default_text
 from experiments.jobs import BatchConfig, JobConfig
+from experiments.study_config import StudyConfig
 from server.settings import ServerSettings
 from widedeep.config import DataConfig, TrainConfig
 
@@ -97,6 +98,7 @@ def test_defaults_of_the_main_job_are_those_of_the_dataclasses() -> None:
         **DataConfig.__dataclass_fields__,
         **TrainConfig.__dataclass_fields__,
         **JobConfig.__dataclass_fields__,
+        **StudyConfig.__dataclass_fields__,
     }
     for name, parameter in ENTRY_POINTS["main"]["parameters"].items():
         assert str(parameter["default"]) == default_text(fields[name]), name

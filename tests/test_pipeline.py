@@ -16,10 +16,11 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from experiments import recipe, registry, search_space, tracking, tune
+from experiments import recipe, registry, search_space, spaces, tracking, tune
 from experiments.jobs import JobConfig
 from experiments.progress import Console
 from experiments.recipe import Prepared
+from experiments.study_config import StudyConfig
 from experiments.tracking import open_run
 from widedeep.baselines import BASELINES
 from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig
@@ -304,7 +305,8 @@ def test_the_search_never_looks_at_the_test_part(store: MlflowClient) -> None:
     found = []
     for prepared in (data, spoilt):
         with open_run("tune", "a") as tracked:
-            search = tune.search(config, prepared, JobConfig(trials=3), tracked, console)
+            settings = StudyConfig(trials=3, storage="memory")
+            search = tune.search(config, prepared, JobConfig(), settings, tracked, console)
         found.append([(attempt.value, attempt.config) for attempt in search.attempts])
     assert found[0] == found[1]
 
@@ -320,7 +322,9 @@ def test_a_search_whose_trials_all_fail_says_why(store: MlflowClient, board: Dat
         open_run("tune", "a") as tracked,
         pytest.raises(TrainingError, match="None of the 2 trials got to its end"),
     ):
-        tune.search(config, prepared, JobConfig(trials=2), tracked, Console())
+        tune.search(
+            config, prepared, JobConfig(), StudyConfig(trials=2, storage="memory"), tracked, Console()
+        )
 
 
 def _with_endless_ratings(rows: Interactions) -> Interactions:
@@ -447,7 +451,7 @@ def test_validate_names_bad_rows_and_counts_repairs(store: MlflowClient, tmp_pat
 
 
 def test_the_space_holds_the_defaults_and_leaves_alone_what_a_fit_chooses() -> None:
-    point = search_space.nearest(Config())
+    point = spaces.nearest(search_space.suggest, Config())
     assert point == search_space.values(Config())
     assert search_space.suggest(optuna.trial.FixedTrial(point), Config()) == Config()
     given = dataclasses.replace(Config(), model=dataclasses.replace(ModelConfig(), wide_l2=100.0))
@@ -456,7 +460,7 @@ def test_the_space_holds_the_defaults_and_leaves_alone_what_a_fit_chooses() -> N
 
 def test_a_configuration_outside_of_the_space_is_still_the_first_trial() -> None:
     odd = Config(model=ModelConfig(ranking_dropout=0.9, ranking_dim=7), train=TrainConfig(ranking_decay=0.0))
-    point = search_space.nearest(odd)
+    point = spaces.nearest(search_space.suggest, odd)
     assert (point["ranking_dropout"], point["ranking_dim"], point["ranking_decay"]) == (0.8, 32, 1e-5)
 
 

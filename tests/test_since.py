@@ -19,6 +19,7 @@ from experiments.jobs import JobConfig
 from experiments.progress import Silent
 from experiments.recipe import Prepared
 from experiments.since import Key
+from experiments.study_config import StudyConfig
 from experiments.tracking import open_run
 from widedeep.config import Config, DataConfig, TrainConfig
 
@@ -34,6 +35,7 @@ SETTINGS = {
     "gate-samples": "200",
     "device": "cpu",
 }
+SPACE = Path(__file__).parent.parent / "examples" / "search_space.py"
 
 
 def write(rows: pd.DataFrame) -> None:
@@ -127,10 +129,12 @@ def test_what_was_judged_before_is_not_trained_again(later: Done, tags: dict[str
     del later
     aliases.move_alias(registry.version("widedeep", 2), "champion", "for this test")
     registry.annotate(registry.version("widedeep", 1), tags=tags)
-    job = JobConfig(trials=1, since="champion")
+    job = JobConfig(since="champion")
     config, data = prepared()
     with open_run("main", "files") as tracked:
-        known = since.nothing_new(Key.of(config, data, job), data, job, tracked, Silent())
+        known = since.nothing_new(
+            Key.of(config, data, job, StudyConfig(trials=1)), data, job, tracked, Silent()
+        )
     text = MlflowClient().get_run(tracked.id).data.tags.get("mlflow.note.content", "")
     assert known == bool(said)
     assert said in text
@@ -144,14 +148,21 @@ def prepared() -> tuple[Config, Prepared]:
 
 
 def test_the_key_is_of_what_decides_the_result(board_data: Prepared) -> None:
-    def key(config: Config | None = None, data: Prepared = board_data, **job: object) -> str:
-        return Key.of(config or Config(), data, JobConfig(**job)).text  # type: ignore[arg-type]
+    def key(
+        config: Config | None = None,
+        data: Prepared = board_data,
+        search: StudyConfig = StudyConfig(),  # noqa: B008
+        **job: object,
+    ) -> str:
+        return Key.of(config or Config(), data, JobConfig(**job), search).text  # type: ignore[arg-type]
 
     same = key()
     assert key(Config(train=TrainConfig(device="cpu", checkpoint="a.ckpt"))) == same
     assert key(gate="strict", run_name="nightly", since="champion", bootstrap=10) == same
     assert key(Config(train=TrainConfig(seed=1))) != same
-    assert key(trials=5) != same
+    assert key(search=StudyConfig(jobs=3, study="nightly", storage="a.journal")) == same
+    assert key(search=StudyConfig(trials=5)) != same
+    assert key(search=StudyConfig(search_space=str(SPACE))) != same
     assert key(refit=False) != same
     other = dataclasses.replace(board_data, config=DataConfig(test_fraction=0.3))
     assert key(data=other) != same
