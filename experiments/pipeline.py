@@ -10,7 +10,9 @@ load -> validate -> split -> tune -> train the best -> evaluate beside the basel
 
 from __future__ import annotations
 
-from experiments import figures, promote, publish, report, search_space, summary, tune, vetting
+from experiments import promote, publish, report, search_space, summary, tune, vetting
+from experiments.figures import dashboard, study
+from experiments.figures.album import Album
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig
 from experiments.judging import per_user_frame
@@ -38,12 +40,15 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
         vetting.vet(data, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)
         made = make(found.selection, data, job_config, run, console)
-        published = publish.publish(made, data, job_config, run, console, "not judged yet")
+        published = timed(
+            run, "register", lambda: publish.publish(made, data, job_config, run, console, "not judged yet")
+        )
         verdict = None
         if published.version is not None and job_config.alias:
             verdict = timed(
                 run, "gate", lambda: through_the_gate(made, published, data, job_config, run, console)
             )
+            dashboard.verdict(verdict, data, Album(run, console))
         summary.finish(run, made, data, published, job_config, console, search=found, verdict=verdict)
 
 
@@ -53,6 +58,7 @@ def tune_job(config: Config, job_config: JobConfig, console: Console) -> None:
         data = start(config, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)
         run.json(found.selection.recipe.to_dict() | {"comparison_key": data.key}, "recipe.json")
+        dashboard.times(run, data, Album(run, console))
         summary.finish_search(run, found, data)
 
 
@@ -64,9 +70,7 @@ def search(config: Config, data: Prepared, job_config: JobConfig, run: Run, cons
     for row in found.selection.curves:
         values = {f"curves/{row['head']}_{key}": row[key] for key in row if key not in ("head", "epoch")}
         run.metrics(values, int(row["epoch"]))
-    if len(found.attempts) > 1:
-        trials = [(attempt.number, attempt.value, attempt.state) for attempt in found.attempts]
-        run.figure(figures.search_history(trials, f"Search on {data.dataset.name}"), "figures/search.png")
+    study.log(found.study, Album(run, console), f"Search on {data.dataset.name}", [tune.OBJECTIVE])
     console.say(f"tune: best is trial {found.best.number + 1}: {report.settings_text(settings)}")
     return found
 

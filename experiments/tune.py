@@ -27,6 +27,7 @@ from widedeep.errors import TrainingError
 from widedeep.training import Progress, Step
 
 METRIC = "ndcg_at_10"
+OBJECTIVE = "validation NDCG@10"
 UNPRUNED_TRIALS = 2  # before any is pruned
 UNPRUNED_EPOCHS = 5  # of every trial: a late bloomer is not to be cut at once
 
@@ -52,6 +53,7 @@ class Search:
 
     best: Attempt
     attempts: list[Attempt]
+    study: optuna.Study
 
     @property
     def selection(self) -> Selection:
@@ -110,7 +112,7 @@ def search(config: Config, data: Prepared, job: JobConfig, run: Run, console: Co
         raise TrainingError(
             f"None of the {len(attempts)} trials got to its end. The first: {attempts[0].error}"
         )
-    return Search(best, attempts)
+    return Search(best, attempts, study)
 
 
 def _watch(trial: optuna.Trial, attempt: Attempt) -> Progress:

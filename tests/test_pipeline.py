@@ -90,7 +90,9 @@ def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_st
 
     assert files("") >= {"model.pth", "recipe.json", "config.json", "environment.json"}
     assert files("figures") == {
-        "ndcg_by_model.png", "reliability.png", "search.png", "slices.png", "training_curves.png",
+        "differences.png", "embedding_map.html", "embedding_map.png", "examples.html", "gate.png", "ndcg_by_model.png",
+        "precision_recall.png", "reliability.png", "search.png", "search_parallel.png", "search_slices.png",
+        "slices.png", "study.html", "thresholds.png", "time.png", "trade_offs.png", "training_curves.png",
     }  # fmt: skip
     assert files("evaluation") >= {
         "report_table.json",
@@ -98,6 +100,8 @@ def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_st
         "gate.json",
         "report.json",
         "baselines.json",
+        "thresholds_table.json",
+        "examples_table.json",
     }
     stored = json.loads(tracking.artifact(main_run.info.run_id, "recipe.json").read_text())
     assert stored["config"]["data"]["users"] == 250
