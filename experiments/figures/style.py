@@ -18,6 +18,7 @@ PALE = "#BBBBBB"
 SCALE = "cividis"  # from low to high, the same to all eyes
 DPI = 120
 LETTERS_PER_INCH = 13  # of a title
+TITLE_LINES = 2
 
 
 def canvas(
@@ -32,7 +33,7 @@ def canvas(
     """A figure and its axes (rows, columns).
 
     width, height  in inches; the UI shows about 9 of them in their full size
-    about          the title over all of it; long lines are broken
+    about          the title over all of it; long lines are broken and, at last, cut
     ratios         of the rows' heights
     """
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -44,7 +45,10 @@ def canvas(
         axis.set_axisbelow(True)
     if about:
         letters = int(width * LETTERS_PER_INCH)
-        lines = [textwrap.fill(line, letters) for line in about.splitlines()]
+        lines = [
+            textwrap.fill(line, letters, max_lines=TITLE_LINES, placeholder="…")
+            for line in about.splitlines()
+        ]
         figure.suptitle("\n".join(lines), fontsize=11, x=0.01, ha="left")
     return figure, axes
 
