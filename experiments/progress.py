@@ -18,9 +18,7 @@ class Console:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.is_terminal = sys.stderr.isatty()
-        self.heads: dict[
-            str, float
-        ] = {}  # seconds of all trainings by head; other: before, between and after
+        self.heads: dict[str, float] = {}  # seconds of trainings by head; other: what is between
 
     def say(self, text: str) -> None:
         """One line, with the seconds since the start before it."""

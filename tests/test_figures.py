@@ -20,8 +20,9 @@ from experiments.figures.album import Album
 from experiments.progress import Console
 from experiments.tracking import Run, open_run
 from widedeep.bootstrap import NOT_APPLICABLE, Interval
-from widedeep.errors import TrackingError
+from widedeep.errors import ConfigError, TrackingError
 from widedeep.report import METRICS, Report, Slice
+from widedeep.training import Step
 
 pytest_plugins = ["experiment_fixtures"]
 LONG = "a data set whose name is very long " * 6
@@ -245,9 +246,27 @@ def test_times_are_shown_with_their_shares_and_with_what_is_left() -> None:
     _drawn(training.times({"something new": 1e-9}, {}, 0.0, LONG))
 
 
+def test_the_console_knows_what_head_the_time_of_trainings_went_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 100.0, 101.0, 103.0, 107.0, 115.0, 131.0, 163.0])
+    console = Console()
+    monkeypatch.setattr("experiments.progress.time.monotonic", lambda: next(now))
+    with console.training("select") as show:
+        for head, done in (
+            ("wide", 0),
+            ("wide", 1),
+            ("ranking", 1),
+            ("ranking", 2),
+            ("like", 1),
+            ("wide", 0),
+        ):
+            show(Step(head, 1, 1, done, 2))
+    assert console.heads == {"other": 100 + 16 + 32, "wide": 1, "ranking": 2 + 4, "like": 8}
+
+
 @pytest.fixture
-def run(store: MlflowClient) -> Iterator[Run]:
+def run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     del store
+    monkeypatch.setenv("WIDEDEEP_FIGURES", "strict")
     with open_run("train", "figures") as opened:
         yield opened
 
@@ -259,10 +278,10 @@ def _broken() -> Figure:
 def test_a_figure_that_cannot_be_drawn_does_not_cost_the_run(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    album = Album(run, Console())
     with pytest.raises(ZeroDivisionError):
-        album.add("figures/broken.png", _broken)
+        Album(run, Console()).add("figures/broken.png", _broken)
     monkeypatch.delenv("WIDEDEEP_FIGURES")
+    album = Album(run, Console())
     album.add("figures/broken.png", _broken)
     album.add("figures/whole.png", lambda: report.by_slice([_report()], "tiny"))
     album.add("figures/none.png", lambda: None)
@@ -282,6 +301,16 @@ def test_a_store_that_is_away_is_no_matter_of_figures(run: Run, monkeypatch: pyt
     monkeypatch.delenv("WIDEDEEP_FIGURES")
     with pytest.raises(TrackingError):
         Album(run, Console()).add("figures/any.png", away)
+
+
+def test_figures_can_be_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIDEDEEP_FIGURES", "off")
+    Album(run, Console()).add("figures/broken.png", _broken)
+    assert run.client.list_artifacts(run.id, "figures") == []
+    assert run.seconds == {}
+    monkeypatch.setenv("WIDEDEEP_FIGURES", "none")
+    with pytest.raises(ConfigError, match="WIDEDEEP_FIGURES must be strict, off or empty, got 'none'"):
+        Album(run, Console())
 
 
 def test_pictures_are_small(run: Run) -> None:

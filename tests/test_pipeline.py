@@ -36,7 +36,7 @@ MODELS = ["widedeep", *(baseline.name for baseline in BASELINES), "best reachabl
 
 
 @pytest.fixture(scope="module")
-def first(shared_store: MlflowClient) -> Done:
+def first(shared_store: MlflowClient, figures: None) -> Done:
     """The main job in an empty store."""
     del shared_store
     return ok("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
@@ -118,6 +118,21 @@ def test_tensorboard_has_the_scalars_of_the_run_and_its_items(
     assert len((board / "00000/items_deep/metadata.tsv").read_text().splitlines()) > 100
 
 
+def test_examples_are_of_the_model_that_has_not_seen_the_test_part(main_run: Run) -> None:
+    """One that has would leave out of its lists whatever is liked there."""
+    stored = json.loads(tracking.artifact(main_run.info.run_id, "evaluation/examples_table.json").read_text())
+    examples = pd.DataFrame(stored["data"], columns=stored["columns"])
+    recommended = examples[examples["list"] == "recommended"]
+    assert len(recommended) == 60
+    assert (recommended["in the test part"] == "liked").any()
+
+
+def test_the_run_knows_where_its_time_went(main_run: Run) -> None:
+    found = main_run.data.metrics
+    stages = ("data", "tune", "train", "evaluate", "refit", "register", "gate", "figures")
+    assert all(found[f"seconds/{stage}"] > 0 for stage in stages)
+
+
 def test_the_report_says_what_its_figures_are_of(main_run: Run) -> None:
     said = tracking.artifact(main_run.info.run_id, "evaluation/report.md").read_text()
     assert said.startswith("# synthetic\n\nSplit user-time: ")
@@ -143,6 +158,7 @@ def test_the_run_holds_metrics_with_intervals(main_run: Run) -> None:
     for model in MODELS[1:]:
         assert f"reference/{model.replace(' ', '_')}_ndcg_at_10" in found
     assert {"auc", "log_loss", "calibration_error", "coverage_at_10", "gate/passed"} <= set(found)
+    assert 0.5 < found["average_precision"] < 1
     assert "reference/popularity_auc" not in found
     assert not [name for name in found if "@" in name]
 

@@ -1,8 +1,8 @@
 """Puts figures, tables and pages into a run.
 
 A figure that cannot be drawn is a bug, and a training that is lost for it is a worse one. So what goes wrong in drawing
-is said, written into the run, and passed over: here and nowhere else. With WIDEDEEP_FIGURES=strict in the environment
-it is raised, as in the tests.
+is said, written into the run, and passed over: here and nowhere else. WIDEDEEP_FIGURES in the environment may be
+strict, then it is raised, or off, then nothing is drawn.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from PIL import Image
 
 from experiments.progress import Console
 from experiments.tracking import Run
-from widedeep.errors import TrackingError
+from widedeep.errors import ConfigError, TrackingError
 
-STRICT = "WIDEDEEP_FIGURES"
+MODE = "WIDEDEEP_FIGURES"
+MODES = ("", "strict", "off")
 Drawn: TypeAlias = Figure | str | pd.DataFrame | None
 
 
@@ -31,6 +32,10 @@ class Album:
     """Of one run."""
 
     def __init__(self, run: Run, console: Console) -> None:
+        """Raises  ConfigError: WIDEDEEP_FIGURES is something else"""
+        self.mode = os.environ.get(MODE, "")
+        if self.mode not in MODES:
+            raise ConfigError(f"{MODE} must be strict, off or empty, got {self.mode!r}.")
         self.run = run
         self.console = console
 
@@ -39,13 +44,15 @@ class Album:
 
         Raises  TrackingError: the store is away; with WIDEDEEP_FIGURES=strict, whatever `draw` raises
         """
+        if self.mode == "off":
+            return
         started = time.monotonic()
         try:
             self._log(draw(), path)
         except TrackingError:
             raise
         except Exception as error:
-            if os.environ.get(STRICT) == "strict":
+            if self.mode == "strict":
                 raise
             self._failed(path, error)
         self.run.seconds["figures"] = self.run.seconds.get("figures", 0.0) + time.monotonic() - started

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from experiments.figures.style import COLOURS
@@ -54,6 +53,8 @@ def item_map(model: Recommender, items: int = MOST_ITEMS, seed: int = 0) -> Item
     popular = popular[count[popular] > 0]
     if len(popular) < FEWEST_ITEMS:
         return None
+    from sklearn.manifold import TSNE  # not before: it takes a second that every other command would pay, too
+
     tsne = TSNE(
         metric="euclidean",
         init="pca",

@@ -115,24 +115,27 @@ def _items(model: Recommender, ids: Sequence[Any], fates: dict[Any, str] | None 
 
 
 def table(found: Sequence[Example]) -> pd.DataFrame:
-    """One row an item: the user, which of the three lists, its place there, and the item."""
+    """One row an item: the user, which of the three lists, its place there, and the item.
+
+    missed  liked in the test part and not recommended
+    """
     return pd.DataFrame(
         [
             {
                 "user": str(one.user),
-                "history": one.length,
                 "list": name,
                 "place": place,
-                "item": str(item.item_id),
                 "title": item.title,
-                "genres": item.genres,
                 "in the test part": item.fate,
+                "genres": item.genres,
+                "item": str(item.item_id),
+                "history": one.length,
             }
             for one in found
             for name, items in (
                 ("recommended", one.recommended),
                 ("liked before", one.liked),
-                ("liked in the test part, not recommended", one.missed),
+                ("missed", one.missed),
             )
             for place, item in enumerate(items, 1)
         ]

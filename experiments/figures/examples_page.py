@@ -10,13 +10,13 @@ from experiments.figures.examples import Example, Item
 STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;color:#222;margin:1.2rem;max-width:1100px}"
     "h1{font-size:1.3rem}h2{font-size:1.05rem;margin:1.8rem 0 .1rem}p{margin:.2rem 0 .5rem}"
-    ".lists{display:grid;grid-template-columns:1fr 1.25fr;gap:1.5rem}"
+    ".lists{display:grid;grid-template-columns:1fr 1fr;gap:1.5rem}"
     "table{border-collapse:collapse;width:100%}caption{text-align:left;font-weight:600;padding:.2rem 0}"
     "td{padding:.15rem .4rem;border-top:1px solid #ddd;vertical-align:top}"
     "td:first-child{color:#666;text-align:right;width:1.4rem}"
-    "td small{color:#666}.hit{background:#d6e9f5}.miss{background:#f3e3d5}.mark{white-space:nowrap;width:9rem}"
+    "td small{color:#666}.hit{background:#d6e9f5}.miss{background:#f3e3d5}"
 )
-MARKS = {"liked": "✓ liked", "not liked": "✗ rated, not liked", "": ""}
+MARKS = {"liked": "✓ liked in the test part", "not liked": "✗ rated in the test part, not liked"}
 
 
 def page(found: Sequence[Example], about: str) -> str:
@@ -44,20 +44,20 @@ def _section(one: Example) -> str:
             f"{len(one.recommended)} recommended items: {one.hits}. NDCG@10: {one.ndcg:.3f}.",
             f" Not personal: {html.escape(one.why)}.</p>" if one.why else "</p>",
             '<div class="lists">',
-            _list("Liked last, the latest first", one.liked, marked=False),
-            _list("Recommended", one.recommended, marked=True),
+            _list("Liked last, the latest first", one.liked),
+            _list("Recommended", one.recommended),
             "</div>",
             f"<p><small>Liked in the test part and not recommended: {missed}.</small></p>" if missed else "",
         ]
     )
 
 
-def _list(title: str, items: Sequence[Item], *, marked: bool) -> str:
+def _list(title: str, items: Sequence[Item]) -> str:
     lines = []
     for place, item in enumerate(items, 1):
         kind = {"liked": ' class="hit"', "not liked": ' class="miss"'}.get(item.fate, "")
-        mark = f'<td class="mark">{MARKS[item.fate]}</td>' if marked else ""
-        text = f"{html.escape(item.title)}<br><small>{html.escape(item.genres)}</small>"
-        lines.append(f"<tr{kind}><td>{place}</td><td>{text}</td>{mark}</tr>")
+        mark = f"<br>{MARKS[item.fate]}" if item.fate else ""
+        text = f"{html.escape(item.title)}{mark}<br><small>{html.escape(item.genres)}</small>"
+        lines.append(f"<tr{kind}><td>{place}</td><td>{text}</td></tr>")
     none = "" if items else "<tr><td></td><td>none</td></tr>"
     return f"<div><table><caption>{title}</caption>{''.join(lines)}{none}</table></div>"

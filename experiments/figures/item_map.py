@@ -26,13 +26,15 @@ SYMBOLS = {
 
 
 def drawn(found: ItemMap, about: str) -> Figure:
-    figure, ((axis,),) = canvas(9, 8, about=f"{about}\n{NOTE}", grid=False)
+    figure, ((axis,),) = canvas(
+        9, 8, about=f"{about}, the {len(found.titles):,} most popular\n{NOTE}", grid=False
+    )
     for number, kind in enumerate(found.shown):
         rows = [row for row, name in enumerate(found.kinds) if name == kind]
         axis.scatter(
             found.places[rows, 0],
             found.places[rows, 1],
-            s=16,
+            s=18,
             marker="." if kind == OTHER else MARKERS[number % len(MARKERS)],
             color=PALE if kind == OTHER else COLOURS[number % len(COLOURS)],
             linewidths=0,
@@ -103,7 +105,8 @@ def hovered(found: ItemMap, about: str) -> str:
         )
     hidden = {"visible": False}
     layout = {
-        "height": 800,
+        "height": 720,
+        "legend": {"orientation": "h", "y": -0.02},
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
         "plot_bgcolor": "white",
         "xaxis": hidden,
@@ -111,6 +114,8 @@ def hovered(found: ItemMap, about: str) -> str:
         "dragmode": "zoom",
     }
     panel = Panel(
-        f"{len(found.titles):,} items", f"{NOTE[0].upper()}{NOTE[1:]}.", {"data": traces, "layout": layout}
+        f"The {len(found.titles):,} most popular",
+        f"{NOTE[0].upper()}{NOTE[1:]}.",
+        {"data": traces, "layout": layout},
     )
-    return page("Map of the items", about, [panel])
+    return page("Map of the items", f"{about}.", [panel])
