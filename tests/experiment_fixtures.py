@@ -23,14 +23,6 @@ def store(store_template: Path, tmp_path: Path) -> Iterator[MlflowClient]:
 
 
 @pytest.fixture(scope="module")
-def figures() -> Iterator[None]:
-    """Jobs draw their figures, and one that cannot be drawn is an error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WIDEDEEP_FIGURES", "strict")
-        yield
-
-
-@pytest.fixture(scope="module")
 def shared_store(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """One store for the tests of a module, which build on one another's versions."""
     with in_store(empty_store(store_template, tmp_path_factory.mktemp("store"))) as client:

@@ -36,10 +36,12 @@ MODELS = ["widedeep", *(baseline.name for baseline in BASELINES), "best reachabl
 
 
 @pytest.fixture(scope="module")
-def first(shared_store: MlflowClient, figures: None) -> Done:
-    """The main job in an empty store."""
+def first(shared_store: MlflowClient) -> Done:
+    """The main job in an empty store, with all its figures."""
     del shared_store
-    return ok("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WIDEDEEP_FIGURES", "strict")
+        return ok("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
 
 
 @pytest.fixture(scope="module")
@@ -298,8 +300,11 @@ def test_train_without_a_test_part_trains_on_everything(store: MlflowClient, tmp
     assert store.get_model_version_by_alias("mine", "champion").tags["gate"] == "not asked"
 
 
-def test_tune_ends_with_the_command_that_trains_the_best(first: Done) -> None:
+def test_tune_ends_with_the_command_that_trains_the_best(
+    first: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del first
+    monkeypatch.setenv("WIDEDEEP_FIGURES", "strict")
     done = ok("tune", *words(SETTINGS | {"trials": "2"}))
     assert "Next:" in done.out
     command = done.out.split("python -m experiments ")[1].split()
@@ -349,9 +354,10 @@ def _with_endless_ratings(rows: Interactions) -> Interactions:
 
 
 def test_evaluate_trains_the_recipe_of_a_model_again(
-    first: Done, main_run: Run, version: ModelVersion
+    first: Done, main_run: Run, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del first
+    monkeypatch.setenv("WIDEDEEP_FIGURES", "strict")
     done = ok(
         "evaluate", "--model", f"models:/widedeep/{version.version}", "--bootstrap", "50", "--device", "cpu"
     )

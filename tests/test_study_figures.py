@@ -210,9 +210,9 @@ def test_a_page_holds_all_that_it_needs_once() -> None:
 
 @pytest.mark.parametrize("directions", [("maximize",), ("maximize", "minimize")])
 def test_a_search_is_logged_with_everything_that_it_has(
-    store: MlflowClient, figures: None, directions: tuple[str, ...]
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, directions: tuple[str, ...]
 ) -> None:
-    del figures
+    monkeypatch.setenv("WIDEDEEP_FIGURES", "strict")
     with open_run("tune", "figures") as run:
         study.log(_full(40, directions), Album(run, Console()), "a search")
         files = {Path(file.path).name for file in store.list_artifacts(run.id, "figures")}
