@@ -55,6 +55,7 @@ def forest(rows: Sequence[Row], what: str, about: str, *, shares: bool = False) 
     axis.set_yticks(range(len(rows)), [short(row.name, 36) for row in reversed(rows)])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.margins(x=0.08)
+    axis.locator_params(axis="x", nbins=7)
     axis.set_xlabel(what)
     if shares:
         axis.xaxis.set_major_formatter(PercentFormatter(1))
@@ -67,12 +68,14 @@ def verdict(found: Verdict, about: str) -> Figure | None:
     shares = all(math.isfinite(duel.difference.relative.value) for duel in found.duels)
     rows = []
     for duel in found.duels:
-        difference = duel.difference
+        shown = duel.difference.relative if shares else duel.difference.absolute
+        kind = "+.1%" if shares else "+.4f"
         rows.append(
             Row(
                 duel.against,
-                difference.relative if shares else difference.absolute,
-                f"{difference.mean:.4f} against {difference.reference_mean:.4f}: "
+                shown,
+                f"{shown.value:{kind}} ({shown.low:{kind}} to {shown.high:{kind}})\n"
+                f"{duel.difference.mean:.4f} against {duel.difference.reference_mean:.4f}: "
                 f"{'passed' if duel.passed else 'refused'}",
                 -duel.margin,
                 duel.passed,
