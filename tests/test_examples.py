@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import numpy as np
 import pandas as pd
@@ -132,7 +133,7 @@ def test_what_is_alike_lies_together(trained: Recommender, board: Dataset) -> No
     assert again is not None
     assert np.array_equal(again.places, found.places)
     assert set(found.kinds) == {"Comedy", "Drama"} or set(found.kinds) == {"Comedy", "War"}
-    item_map.drawn(found, "the checkerboard").canvas.draw()
+    item_map.drawn(found, "the checkerboard").savefig(io.BytesIO())
     page = item_map.hovered(found, "the checkerboard")
     assert all(title in page for title in found.titles)
     assert embedding.item_map(trained, items=embedding.FEWEST_ITEMS - 1) is None
@@ -149,4 +150,14 @@ def test_an_item_is_shown_as_its_rarest_genre_among_the_common() -> None:
     assert kinds[0] == "genre 6"
     assert kinds[10] == "genre 1"
     assert kinds[11] == embedding.OTHER
-    assert embedding._kinds(torch.zeros(3, 0, dtype=torch.bool), []) == [embedding.OTHER] * 3
+    for columns in (0, 2):
+        kinds = embedding._kinds(torch.zeros(3, columns, dtype=torch.bool), ["a", "b"][:columns])
+        assert kinds == [embedding.UNKNOWN] * 3
+
+
+def test_titles_are_no_formulas() -> None:
+    """Matplotlib takes what is between two $ for one, and raises where it is none."""
+    titles = [r"$\frac{ (Dollars) $", *(f"Film {number}" for number in range(11))]
+    places = np.stack([np.arange(12.0), np.arange(12.0) * 3], axis=1)
+    found = embedding.ItemMap(places, titles, [""] * 12, ["$a_{$", "b"] * 6, [1] * 12)
+    item_map.drawn(found, r"about $\nothing{$").savefig(io.BytesIO())

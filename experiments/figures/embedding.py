@@ -21,6 +21,7 @@ MOST_ITEMS = 1000
 FEWEST_ITEMS = 10
 GENRES = len(COLOURS)
 OTHER = "other"
+UNKNOWN = "no genres known"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def vectors(model: Recommender, items: Tensor) -> Tensor:
 
 def _kinds(genres: Tensor, names: list[str]) -> list[str]:
     """genres  (items, genres) bool"""
-    if not genres.shape[1]:
-        return [OTHER] * len(genres)
+    if not bool(genres.any()):
+        return [UNKNOWN] * len(genres)
     common = genres.sum(0).argsort(descending=True, stable=True)[:GENRES]
     rarest_first = common.flip(0)
     found = genres[:, rarest_first]

@@ -39,7 +39,7 @@ def drawn(found: ItemMap, about: str) -> Figure:
             color=PALE if kind == OTHER else COLOURS[number % len(COLOURS)],
             linewidths=0,
             alpha=0.8,
-            label=f"{kind} ({len(rows)})",
+            label=short(f"{kind} ({len(rows)})", 30),
         )
     _label(axis, found)
     axis.set(xticks=[], yticks=[])

@@ -49,7 +49,7 @@ def canvas(
             textwrap.fill(line, letters, max_lines=TITLE_LINES, placeholder="…")
             for line in about.splitlines()
         ]
-        figure.suptitle("\n".join(lines), fontsize=11, x=0.01, ha="left")
+        figure.suptitle(plain("\n".join(lines)), fontsize=11, x=0.01, ha="left")
     return figure, axes
 
 
@@ -61,13 +61,14 @@ def look(number: int) -> dict[str, str]:
     }
 
 
+def plain(text: str) -> str:
+    """Text that Matplotlib does not take for a formula: titles may have a $ in them, or two."""
+    return text.replace("$", r"\$")
+
+
 def short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
-def whole_ticks(count: int, most: int = 20) -> list[int]:
-    """Some of 1 to count, in equal steps."""
-    return list(range(1, count + 1, max(1, math.ceil(count / most))))
+    """Of at most so many letters, and never a formula."""
+    return plain(text if len(text) <= length else text[: length - 1].rstrip() + "…")
 
 
 def errors(values: Iterable[Interval]) -> list[list[float]]:
