@@ -10,8 +10,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from event_files import are_equal
-from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, run, table, words
+from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, ok_with_figures, run, table, words
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
@@ -39,9 +38,7 @@ MODELS = ["widedeep", *(baseline.name for baseline in BASELINES), "best reachabl
 def first(shared_store: MlflowClient) -> Done:
     """The main job in an empty store, with all its figures."""
     del shared_store
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WIDEDEEP_FIGURES", "strict")
-        return ok("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
+    return ok_with_figures("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
 
 
 @pytest.fixture(scope="module")
@@ -300,12 +297,9 @@ def test_train_without_a_test_part_trains_on_everything(store: MlflowClient, tmp
     assert store.get_model_version_by_alias("mine", "champion").tags["gate"] == "not asked"
 
 
-def test_tune_ends_with_the_command_that_trains_the_best(
-    first: Done, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tune_ends_with_the_command_that_trains_the_best(first: Done) -> None:
     del first
-    monkeypatch.setenv("WIDEDEEP_FIGURES", "strict")
-    done = ok("tune", *words(SETTINGS | {"trials": "2"}))
+    done = ok_with_figures("tune", *words(SETTINGS | {"trials": "2"}))
     assert "Next:" in done.out
     command = done.out.split("python -m experiments ")[1].split()
     assert command[0] == "train"
@@ -354,11 +348,10 @@ def _with_endless_ratings(rows: Interactions) -> Interactions:
 
 
 def test_evaluate_trains_the_recipe_of_a_model_again(
-    first: Done, main_run: Run, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    first: Done, main_run: Run, version: ModelVersion
 ) -> None:
     del first
-    monkeypatch.setenv("WIDEDEEP_FIGURES", "strict")
-    done = ok(
+    done = ok_with_figures(
         "evaluate", "--model", f"models:/widedeep/{version.version}", "--bootstrap", "50", "--device", "cpu"
     )
     assert "trained on what comes before the test part" in done.out

@@ -12,6 +12,7 @@ from experiments.report import LABELS, duration
 
 MEANT = {
     "data": "data: load and split",
+    "vet": "vet: look at the data",
     "tune": "tune: the search",
     "select": "select: train, choose on validation",
     "train": "train: without the test part",
