@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from event_files import are_equal
 from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, ok_with_figures, run, table, words
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
