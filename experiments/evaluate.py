@@ -14,6 +14,8 @@ import dataclasses
 from typing import Any
 
 from experiments import recipe, registry, report
+from experiments.figures import dashboard
+from experiments.figures.album import Album
 from experiments.flags import config_from
 from experiments.jobs import JobConfig
 from experiments.judging import Bench
@@ -53,7 +55,10 @@ def job(given: dict[str, Any], job_config: JobConfig, console: Console) -> None:
         results = timed(
             run, "evaluate", lambda: Bench(data, job_config.bootstrap, console).against_baselines(model)
         )
-        log_results(results, data, run)
+        album = Album(run, console)
+        log_results(results, data, run, album, job_config.bootstrap)
+        dashboard.model(model, results.model, data, album)
+        dashboard.times(run, data, album)
         console.say(f"evaluate: {evaluation_line(results)}")
         what = f"The recipe of {where}" if where else "The recipe in the flags"
         note = (

@@ -28,12 +28,16 @@ POPULARITY = "popularity"
 
 @dataclass(frozen=True)
 class Duel:
-    """One comparison.  passed: by the rule that it was held to;  needed: that rule, in words"""
+    """One comparison.  passed: by the rule that it was held to;  needed: that rule, in words
+
+    margin  what of the reference's mean may be lost by that rule
+    """
 
     against: str
     difference: PairedDifference
     needed: str
     passed: bool
+    margin: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -117,7 +121,7 @@ def judge(
         found = paired_difference(candidate, reference, samples=samples, seed=seed)
         if how == "not-worse":
             low = found.relative.low if found.reference_mean else found.absolute.low
-            return Duel(against, found, f"above -{MARGIN:.0%} of it", low > -MARGIN)
+            return Duel(against, found, f"above -{MARGIN:.0%} of it", low > -MARGIN, MARGIN)
         return Duel(against, found, "above 0", found.absolute.low > 0)
 
     duels = []

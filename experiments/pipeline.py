@@ -10,7 +10,9 @@ load -> validate -> split -> tune -> train the best -> evaluate beside the basel
 
 from __future__ import annotations
 
-from experiments import figures, promote, publish, report, since, study_config, summary, tune, vetting
+from experiments import objectives, promote, publish, report, since, study_config, summary, tune, vetting
+from experiments.figures import dashboard, study
+from experiments.figures.album import Album
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig
 from experiments.judging import per_user_frame
@@ -44,13 +46,16 @@ def job(config: Config, job_config: JobConfig, settings: StudyConfig, console: C
         vetting.vet(data, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, settings, run, console)
         made = make(found.selection, data, job_config, run, console)
-        published = publish.publish(made, data, job_config, run, console, "not judged yet")
+        published = timed(
+            run, "register", lambda: publish.publish(made, data, job_config, run, console, "not judged yet")
+        )
         key.mark(published.version)
         verdict = None
         if published.version is not None and job_config.alias:
             verdict = timed(
                 run, "gate", lambda: through_the_gate(made, published, data, job_config, run, console)
             )
+            dashboard.verdict(verdict, data, Album(run, console))
         summary.finish(run, made, data, published, job_config, console, search=found, verdict=verdict)
 
 
@@ -61,6 +66,7 @@ def tune_job(config: Config, job_config: JobConfig, settings: StudyConfig, conso
         data = start(config, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, settings, run, console)
         run.json(found.selection.recipe.to_dict() | {"comparison_key": data.key}, "recipe.json")
+        dashboard.times(run, data, Album(run, console))
         summary.finish_search(run, found, data)
 
 
@@ -80,9 +86,8 @@ def search(
     for row in found.selection.curves:
         values = {f"curves/{row['head']}_{key}": row[key] for key in row if key not in ("head", "epoch")}
         run.metrics(values, int(row["epoch"]))
-    if len(found.attempts) > 1:
-        trials = [(attempt.number, attempt.value, attempt.state) for attempt in found.attempts]
-        run.figure(figures.search_history(trials, f"Search on {data.dataset.name}"), "figures/search.png")
+    names = [objectives.LABELS[name] for name in found.objectives]
+    study.log(found.study, Album(run, console), f"Search on {data.dataset.name}", names)
     console.say(f"tune: best is trial {found.best.number + 1}: {report.settings_text(found.best.params)}")
     return found
 

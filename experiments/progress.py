@@ -18,6 +18,7 @@ class Console:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.is_terminal = sys.stderr.isatty()
+        self.heads: dict[str, float] = {}  # seconds of trainings by head; other: what is between
 
     def say(self, text: str) -> None:
         """One line, with the seconds since the start before it."""
@@ -35,9 +36,18 @@ class Console:
         """A bar over the batches of each head, with the epoch and its metrics beside it."""
         bar: tqdm[None] | None = None
         head = ""
+        last = time.monotonic()
+
+        def spent(on: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            self.heads[on] = self.heads.get(on, 0.0) + now - last
+            last = now
 
         def show(step: Step) -> None:
             nonlocal bar, head
+            starts = step.head == "wide" and not step.done
+            spent("other" if starts else step.head)
             if not self.is_terminal:
                 return
             if bar is None or step.head != head:
@@ -61,6 +71,7 @@ class Console:
         try:
             yield show
         finally:
+            spent("other")
             if bar is not None:
                 bar.close()
 

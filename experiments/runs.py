@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.entities import DatasetInput
 from mlflow.tracking import MlflowClient
 
@@ -61,6 +60,7 @@ class Run:
         self._data = [dict(found.dataset) for found in data]
         self._tables: list[dict[str, str]] = []
         self._leader: int | None = None
+        self.seconds: dict[str, float] = {}  # by stage, see `stages.timed`
 
     def show_in(self, folder: str) -> None:
         """Write the same scalars for TensorBoard, in a folder of the run's own below this one; empty: don't."""
@@ -113,9 +113,6 @@ class Run:
 
     def parquet(self, frame: pd.DataFrame, path: str) -> None:
         self._made(path, lambda file: frame.to_parquet(file, index=False))
-
-    def figure(self, figure: Figure, path: str) -> None:
-        self._made(path, figure.savefig)
 
     def file(self, file: Path, folder: str = "", *, late: bool = True) -> None:
         """late: it may wait in the outbox, in a copy;  otherwise it is there when this returns

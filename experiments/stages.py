@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from experiments import figures, recipe, report
+from experiments import recipe, report
+from experiments.figures import dashboard, likes
+from experiments.figures.album import Album
 from experiments.jobs import JobConfig, to_dict
 from experiments.judging import Bench, Results, per_user_frame
 from experiments.progress import Console
@@ -84,12 +86,8 @@ def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, 
     run.params("train", configuration.to_dict(chosen.config.train))
     run.params("chosen", chosen.chosen.to_dict())
     run.metrics({f"validation/{name}": value for name, value in selection.validation.items()})
-    if selection.curves:
-        kept = {"ranking": chosen.chosen.ranking_epochs, "like": chosen.chosen.like_epochs}
-        run.figure(
-            figures.training_curves(selection.curves, kept, f"Training on {data.dataset.name}"),
-            "figures/training_curves.png",
-        )
+    album = Album(run, console)
+    dashboard.training(selection, data, album)
     results, evaluated = None, None
     if len(data.split.test):
         with console.training("train on train and validation") as shown:
@@ -100,7 +98,8 @@ def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, 
         bench = Bench(data, job_config.bootstrap, console)
         with World.current().all_threads():
             results = timed(run, "evaluate", lambda: bench.against_baselines(judged))
-        log_results(results, data, run)
+        log_results(results, data, run, album, job_config.bootstrap)
+        dashboard.model(evaluated, results.model, data, album)
         console.say(f"evaluate: {evaluation_line(results)}")
     if evaluated is not None and not job_config.refit:
         return Made(selection, results, evaluated, evaluated, BEFORE_TEST)
@@ -110,22 +109,17 @@ def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, 
     return Made(selection, results, evaluated, final, ALL)
 
 
-def log_results(results: Results, data: Prepared, run: Run) -> None:
-    """The report as metrics, tables, figures and Parquet."""
+def log_results(results: Results, data: Prepared, run: Run, album: Album, bootstrap: int) -> None:
+    """The report as metrics, tables, figures and Parquet.  bootstrap: resamples of the users, for the figures"""
     reports = results.all
-    about = f"{data.dataset.name}, split {data.split.method}, {results.model.users:,} test users"
-    run.metrics(report.metrics_of(reports))
+    run.metrics(report.metrics_of(reports) | {"average_precision": likes.average_precision(results.model)})
     run.json([found.to_dict() for found in reports], "evaluation/report.json")
     run.json([found.to_dict() for found in results.tuned], "evaluation/baselines.json")
     run.table(report.wide_frame(reports), "evaluation/report_table.json")
     run.table(report.slices_frame(reports), "evaluation/slices_table.json")
     run.parquet(per_user_frame(reports), "evaluation/per_user.parquet")
     run.text(report.document(reports, data.dataset.name, data.split.description), "evaluation/report.md")
-    run.figure(figures.by_model(reports, "ndcg_at_10", about), "figures/ndcg_by_model.png")
-    run.figure(figures.by_slice(reports, about), "figures/slices.png")
-    curve = figures.reliability(results.model, about)
-    if curve is not None:
-        run.figure(curve, "figures/reliability.png")
+    dashboard.results(reports, data, album, bootstrap)
 
 
 def live_curves(run: Run) -> Progress:
@@ -162,5 +156,6 @@ def timed(run: Run, stage: str, work: Callable[[], Value]) -> Value:
     """Does the work and logs how long it took, as seconds/STAGE."""
     started = time.monotonic()
     value = work()
-    run.metrics({f"seconds/{stage}": time.monotonic() - started})
+    run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
+    run.metrics({f"seconds/{stage}": run.seconds[stage]})
     return value

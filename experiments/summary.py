@@ -9,6 +9,8 @@ from typing import Any
 import mlflow
 
 from experiments import aliases, registry, report, search_space, tracking
+from experiments.figures import dashboard
+from experiments.figures.album import Album
 from experiments.flags import as_flags
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig, promote_command
@@ -39,6 +41,7 @@ def finish(
     verdict: Verdict | None = None,
 ) -> None:
     """Write the run's description, and print the result to standard output."""
+    dashboard.times(run, data, Album(run, console))
     commands = next_commands(run, published, job, verdict)
     run.describe(_description(made, data, published, commands, search, verdict))
     if data.dataset.truth is not None:

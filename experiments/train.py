@@ -45,7 +45,9 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
             )
         console.say(f"train: {validation_line(selection)}")
         made = make(selection, data, job_config, run, console)
-        published = publish.publish(made, data, job_config, run, console, "not asked")
+        published = timed(
+            run, "register", lambda: publish.publish(made, data, job_config, run, console, "not asked")
+        )
         if published.version is not None and job_config.alias:
             publish.give_alias(
                 published.version, job_config.alias, "asked for by train --alias, without a gate", console

@@ -56,7 +56,7 @@ def job(config: DataConfig, against: str, job_config: JobConfig, console: Consol
     with open_run("validate", dataset.name, job_config.experiment, job_config.run_name) as run:
         run.params("data", to_dict(config))
         run.dataset(dataset)
-        vetting.log(found, run)
+        vetting.log(found, run, console)
         run.describe(_description(dataset, found, parts, against))
     console.say(f"validate: logged as run {run.id}")
     if found.drift is not None and found.drift.verdict == SIGNIFICANT and job_config.on_drift == "refuse":

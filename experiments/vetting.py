@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments import aliases, drift, profile_figures, profiling, references
+from experiments import aliases, drift, profiling, references
 from experiments.drift import Drift
+from experiments.figures import profile as profile_figures
+from experiments.figures.album import Album
 from experiments.jobs import JobConfig
 from experiments.measures import NONE, OTHER, SIGNIFICANT
 from experiments.profile import Profile
@@ -56,7 +58,7 @@ def _against_champion(data: Prepared, job: JobConfig, run: Run, console: Console
         else:
             compared = drift.compare(reference, examined, job, same_name=True)
             found = Vetted(examined, found.warnings, reference, compared)
-    log(found, run)
+    log(found, run, console)
     for warning in found.warnings:
         console.say(f"warning: {warning}")
     if found.drift is None:
@@ -93,11 +95,11 @@ def refusal(found: Drift, against: str, where: str) -> DriftError:
     )
 
 
-def log(found: Vetted, run: Run) -> None:
+def log(found: Vetted, run: Run, console: Console) -> None:
     """Profile, ids, figure and, where there is a comparison, its table, metrics and tag."""
     references.keep(found.found, run)
     reference = None if found.reference is None else found.reference.profile
-    run.figure(profile_figures.overview(found.found.profile, reference), OVERVIEW)
+    Album(run, console).add(OVERVIEW, lambda: profile_figures.overview(found.found.profile, reference))
     if found.warnings:
         run.tags({"data.warnings": "; ".join(found.warnings)})
     if found.drift is not None:

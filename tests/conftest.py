@@ -7,6 +7,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads must not take the cores
 
+os.environ.setdefault("WIDEDEEP_FIGURES", "off")  # drawn where they are looked at: dozens of jobs run here
+
 import pytest
 import torch
 from boards import checkerboard, small_config

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unittest.mock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,12 @@ def ok(*arguments: str) -> Done:
     done = run(*arguments)
     assert done.status == 0, done.err
     return done
+
+
+def ok_with_figures(*arguments: str) -> Done:
+    """As `ok`, and all figures are drawn, none of which may fail."""
+    with unittest.mock.patch.dict(os.environ, {"WIDEDEEP_FIGURES": "strict"}):
+        return ok(*arguments)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from boards import checkerboard
-from experiment_runs import TRAINING, ok, run, table, words
+from experiment_runs import TRAINING, ok, ok_with_figures, run, table, words
 from mlflow.tracking import MlflowClient
 
 from experiments import drift, psi, references, tracking, vetting
@@ -250,7 +250,7 @@ def files(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 @pytest.fixture(scope="module")
 def kept(files: dict[str, str], shared_store: MlflowClient) -> str:
     """The id of a run of `validate` on old.csv, which a registered version says is its own."""
-    ok("validate", *CSV, "--ratings", files["old"], "--experiment", "data")
+    ok_with_figures("validate", *CSV, "--ratings", files["old"], "--experiment", "data")
     [found] = shared_store.search_runs([shared_store.get_experiment_by_name("data").experiment_id])
     shared_store.create_registered_model("mine")
     shared_store.create_model_version("mine", "nowhere", run_id=found.info.run_id)

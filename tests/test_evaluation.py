@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
-from sklearn.metrics import roc_auc_score
 
 from widedeep.errors import EmptyDataError, WideDeepError
 from widedeep.evaluation import evaluate, mean_ndcg, user_keys
 from widedeep.histories import Encoded, Histories
 from widedeep.rankings import Targets, rank_users
 from widedeep.report import METRICS, Report, comparison
+from widedeep.thresholds import Thresholds
 
 
 @dataclasses.dataclass
@@ -306,6 +307,10 @@ def test_like_metrics_are_those_of_scikit_learn(block, monkeypatch):
     for name in ("auc", "log_loss", "calibration_error"):
         found = report.metrics[name]
         assert found.low < found.value < found.high
+    thresholds = Thresholds.from_curve(report.curves["thresholds"])
+    binned = np.floor(probability.astype(float) * 1000)
+    assert thresholds.average_precision == pytest.approx(average_precision_score(liked, binned))
+    assert thresholds.rows == len(liked)
     curve = report.curves["reliability"]
     assert sum(curve["count"]) == len(liked)
     bins = zip(curve["mean_probability"], curve["positive_rate"], curve["count"], strict=True)

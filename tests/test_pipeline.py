@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 import pytest
 from event_files import are_equal
-from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, run, table, words
+from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, ok_with_figures, run, table, words
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
@@ -38,9 +38,9 @@ MODELS = ["widedeep", *(baseline.name for baseline in BASELINES), "best reachabl
 
 @pytest.fixture(scope="module")
 def first(shared_store: MlflowClient) -> Done:
-    """The main job in an empty store."""
+    """The main job in an empty store, with all its figures."""
     del shared_store
-    return ok("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
+    return ok_with_figures("main", *words(TINY | {"trials": "2", "tensorboard": "boards"}))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,9 @@ def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_st
 
     assert files("") >= {"model.pth", "recipe.json", "config.json", "environment.json"}
     assert files("figures") == {
-        "ndcg_by_model.png", "reliability.png", "search.png", "slices.png", "training_curves.png",
+        "differences.png", "embedding_map.html", "embedding_map.png", "examples.html", "gate.png", "ndcg_by_model.png",
+        "precision_recall.png", "reliability.png", "search.png", "search_parallel.png", "search_slices.png",
+        "slices.png", "study.html", "thresholds.png", "time.png", "trade_offs.png", "training_curves.png",
     }  # fmt: skip
     assert files("evaluation") >= {
         "report_table.json",
@@ -99,6 +101,8 @@ def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_st
         "gate.json",
         "report.json",
         "baselines.json",
+        "thresholds_table.json",
+        "examples_table.json",
     }
     stored = json.loads(tracking.artifact(main_run.info.run_id, "recipe.json").read_text())
     assert stored["config"]["data"]["users"] == 250
@@ -113,6 +117,21 @@ def test_tensorboard_has_the_scalars_of_the_run_and_its_items(
     for trial in ("trial 1", "trial 2"):
         assert list(board.glob(f"{trial}*/events.out.tfevents.*"))
     assert len((board / "00000/items_deep/metadata.tsv").read_text().splitlines()) > 100
+
+
+def test_examples_are_of_the_model_that_has_not_seen_the_test_part(main_run: Run) -> None:
+    """One that has would leave out of its lists whatever is liked there."""
+    stored = json.loads(tracking.artifact(main_run.info.run_id, "evaluation/examples_table.json").read_text())
+    examples = pd.DataFrame(stored["data"], columns=stored["columns"])
+    recommended = examples[examples["list"] == "recommended"]
+    assert len(recommended) == 60
+    assert (recommended["in the test part"] == "liked").any()
+
+
+def test_the_run_knows_where_its_time_went(main_run: Run) -> None:
+    found = main_run.data.metrics
+    stages = ("data", "tune", "train", "evaluate", "refit", "register", "gate", "figures")
+    assert all(found[f"seconds/{stage}"] > 0 for stage in stages)
 
 
 def test_the_report_says_what_its_figures_are_of(main_run: Run) -> None:
@@ -140,6 +159,7 @@ def test_the_run_holds_metrics_with_intervals(main_run: Run) -> None:
     for model in MODELS[1:]:
         assert f"reference/{model.replace(' ', '_')}_ndcg_at_10" in found
     assert {"auc", "log_loss", "calibration_error", "coverage_at_10", "gate/passed"} <= set(found)
+    assert 0.5 < found["average_precision"] < 1
     assert "reference/popularity_auc" not in found
     assert not [name for name in found if "@" in name]
 
@@ -281,7 +301,7 @@ def test_train_without_a_test_part_trains_on_everything(store: MlflowClient, tmp
 
 def test_tune_ends_with_the_command_that_trains_the_best(first: Done) -> None:
     del first
-    done = ok("tune", *words(SETTINGS | {"trials": "2"}))
+    done = ok_with_figures("tune", *words(SETTINGS | {"trials": "2"}))
     assert "Next:" in done.out
     command = done.out.split("python -m experiments ")[1].split()
     assert command[0] == "train"
@@ -336,7 +356,7 @@ def test_evaluate_trains_the_recipe_of_a_model_again(
     first: Done, main_run: Run, version: ModelVersion
 ) -> None:
     del first
-    done = ok(
+    done = ok_with_figures(
         "evaluate", "--model", f"models:/widedeep/{version.version}", "--bootstrap", "50", "--device", "cpu"
     )
     assert "trained on what comes before the test part" in done.out

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from experiments import profiling, validate
+from experiments.figures.profile import overview
 from experiments.profile import Profile
-from experiments.profile_figures import overview
 from experiments.profiling import design_effect
 from experiments.tally import Tally
 from widedeep.config import DataConfig

@@ -17,6 +17,7 @@ from widedeep.errors import EmptyDataError, WideDeepError
 from widedeep.histories import Encoded, Histories
 from widedeep.rankings import Progress, Ranker, Rankings, Targets, mean_ndcg, rank_users, user_keys
 from widedeep.report import METRICS, RANKING_METRICS, Report, Slice
+from widedeep.thresholds import Thresholds
 
 __all__ = ["LikeModel", "Progress", "Ranker", "Report", "evaluate", "mean_ndcg", "user_keys"]
 
@@ -244,7 +245,7 @@ def _like_figures(
         name: [None if value != value else value for value in getattr(curve, name).tolist()]
         for name in ("low", "high", "count", "mean_probability", "positive_rate")
     }
-    return figures, {"reliability": columns}
+    return figures, {"reliability": columns, "thresholds": Thresholds.of(probability, liked).to_curve()}
 
 
 def _probabilities(model: LikeModel, train: Histories, test: Encoded) -> Tensor:

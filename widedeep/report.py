@@ -66,8 +66,9 @@ class Report:
     users     users with a relevant test item: those that the ranking metrics average over
     rows      test rows, which the like metrics average over
     slices    the same metrics over parts of the users and of the items
-    curves    {"reliability": {"low", "high", "count", "mean_probability", "positive_rate"}}, a list each;
-              None in an empty bin; {} where the like metrics do not apply
+    curves    {"reliability": {"low", "high", "count", "mean_probability", "positive_rate"}, "thresholds": {"liked",
+              "not_liked"}}, a list each, the latter of rows by probability (see widedeep.thresholds); None in an
+              empty bin; {} where the like metrics do not apply
     per_user  one row a user with a relevant test item, indexed by "user": ndcg_at_10, recall_at_10,
               recall_at_20, hit_rate_at_10, mrr, novelty_at_10 (bits), diversity_at_10 (NaN where genres are
               not known), relevant (test items), history (train items)

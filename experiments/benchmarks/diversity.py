@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.benchmarks import form, trained
-from experiments.figures import COLOURS, DPI, MARKERS
+from experiments.figures.style import COLOURS, DPI, MARKERS
 from widedeep import bootstrap, datasets, metrics
 from widedeep.config import Config
 from widedeep.errors import WideDeepError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures import COLOURS, MARKERS, _figure
+from experiments.figures.style import COLOURS, MARKERS, canvas
 from experiments.profile import Activity, Profile
 
 BARS = 20  # of ratings
@@ -24,7 +24,6 @@ def overview(profile: Profile, reference: Profile | None = None) -> Figure:
     shown = (
         [(profile, "this data set")] if reference is None else [(reference, "reference"), (profile, "now")]
     )
-    figure, axes = _figure(14, 7.6, (2, 3))
     panels: list[Callable[[Any, list[tuple[Profile, str]]], str]] = [
         _ratings,
         lambda axis, sides: _activity(axis, sides, "user", [side.per_user for side, _ in sides]),
@@ -33,16 +32,16 @@ def overview(profile: Profile, reference: Profile | None = None) -> Figure:
         _lorenz,
         _genres,
     ]
+    about = "\n".join(
+        f"{label}: {side.dataset}, {side.interactions:,} interactions, {side.users:,} users, {side.items:,} items"
+        for side, label in reversed(shown)
+    )
+    figure, axes = canvas(9.5, 9.6, (3, 2), about=about)
     for axis, panel in zip(axes.flat, panels, strict=True):
         axis.set_title(panel(axis, shown), fontsize=10, loc="left")
     if reference is not None:
         handles, labels = axes[0, 1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
-    about = "\n".join(
-        f"{label}: {side.dataset}, {side.interactions:,} interactions, {side.users:,} users, {side.items:,} items"
-        for side, label in reversed(shown)
-    )
-    figure.suptitle(about, fontsize=10, x=0.01, ha="left")
     return figure
 
 
