@@ -42,7 +42,7 @@ def job(config: Config, job_config: JobConfig, console: Console) -> None:
         vetting.vet(data, job_config, run, console)
         found = search(on_data(config, data.config), data, job_config, run, console)
         made = make(found.selection, data, job_config, run, console)
-        published = publish.publish(made, data, job_config, run, console, "not judged yet")
+        published = publish.publish(made, data, job_config, run, console, "not judged yet", found)
         key.mark(published.version)
         verdict = None
         if published.version is not None and job_config.alias:

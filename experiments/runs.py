@@ -56,6 +56,7 @@ class Run:
         self.job = tags["job"]
         self.source = {key: tags[key] for key in SOURCE_TAGS if key in tags}
         self.client = MlflowClient()
+        self.seconds: dict[str, float] = {}  # by stage, see `stages.timed`
         self.outbox = Outbox(run_id, self.client)
         self.board: Board | None = None
         self._data = [dict(found.dataset) for found in data]

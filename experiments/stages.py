@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from experiments import figures, recipe, report
+import matplotlib
+
+from experiments import data_sheet, figures, recipe, report
 from experiments.jobs import JobConfig, to_dict
 from experiments.judging import Bench, Results, per_user_frame
 from experiments.progress import Console
@@ -53,6 +55,9 @@ def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> 
     if data.config.dataset != config.data.dataset:
         run.rename(data.config.dataset)
     run.dataset(data.dataset)
+    run.text(data_sheet.write(data), data_sheet.FILE)
+    if not data.trust.clean:
+        console.say(f"warning: {data.trust}")
     rows = data.dataset.interactions
     run.tags(
         {
@@ -61,6 +66,8 @@ def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> 
             "tables_digest": data.tables_digest,
             "synthetic": str(data.dataset.truth is not None).lower(),
             "split": data.split.description,
+            "split.method": data.split.method,
+            "leaks": data.trust.word,
             "device": resolve_device(config.train.device),
         }
     )
@@ -121,7 +128,10 @@ def log_results(results: Results, data: Prepared, run: Run) -> None:
     run.table(report.slices_frame(reports), "evaluation/slices_table.json")
     run.parquet(per_user_frame(reports), "evaluation/per_user.parquet")
     run.text(report.document(reports, data.dataset.name, data.split.description), "evaluation/report.md")
-    run.figure(figures.by_model(reports, "ndcg_at_10", about), "figures/ndcg_by_model.png")
+    by_model = figures.by_model(reports, "ndcg_at_10", about)
+    run.figure(by_model, "figures/ndcg_by_model.png")
+    with matplotlib.rc_context({"savefig.dpi": report.SUMMARY_DPI}):
+        run.figure(by_model, report.SUMMARY_FIGURE)
     run.figure(figures.by_slice(reports, about), "figures/slices.png")
     curve = figures.reliability(results.model, about)
     if curve is not None:
@@ -162,5 +172,6 @@ def timed(run: Run, stage: str, work: Callable[[], Value]) -> Value:
     """Does the work and logs how long it took, as seconds/STAGE."""
     started = time.monotonic()
     value = work()
-    run.metrics({f"seconds/{stage}": time.monotonic() - started})
+    run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
+    run.metrics({f"seconds/{stage}": run.seconds[stage]})
     return value

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
 
-from experiments import search_space
+from experiments import descriptions, search_space
+from experiments.experiment_page import NOTE
 from experiments.jobs import JobConfig
 from experiments.progress import Console
 from experiments.recipe import Prepared, Selection, both, select
@@ -147,17 +148,17 @@ def _log(run: Run, attempt: Attempt) -> None:
     if selection is not None:
         metrics |= {f"validation/{name}": value for name, value in selection.validation.items()}
         metrics |= {f"chosen/{name}": float(value) for name, value in _chosen(selection).items()}
-    run.trial(
-        TrialRecord(
-            number=attempt.number + 1,
-            state=attempt.state,
-            started=attempt.started,
-            seconds=attempt.seconds,
-            params=search_space.values(attempt.config),
-            metrics=metrics,
-            curves=attempt.curves,
-        )
+    trial = TrialRecord(
+        number=attempt.number + 1,
+        state=attempt.state,
+        started=attempt.started,
+        seconds=attempt.seconds,
+        params=search_space.values(attempt.config),
+        metrics=metrics,
+        curves=attempt.curves,
+        tags={"trial.error": attempt.error} if attempt.error else {},
     )
+    run.trial(replace(trial, tags={**trial.tags, NOTE: descriptions.of_trial(trial)}))
 
 
 def _chosen(selection: Selection) -> dict[str, Any]:

@@ -39,11 +39,11 @@ def version(
     del shared_store
     bundle = tmp_path_factory.mktemp("bundle") / "model.pth"
     trained.save(bundle)
+    card = bundle.with_name("model_card.md")
+    card.write_text("# Model card")
     with open_run("train", "a") as run:
-        address = registry.log_model(bundle, [1, 2])
-        made = registry.register(
-            address, "board", run.id, tags={"a": "b"}, description="version", about="model"
-        )
+        address = registry.log_model(bundle, card, [1, 2])
+        made = registry.register(address, "board", run.id, tags={"a": "b"}, about="model")
     aliases.move_alias(made, "champion", "a test")
     return made
 
