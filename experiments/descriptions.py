@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # they import this module
     from experiments.tune import Search
 
 Commands = Sequence[tuple[str, str]]  # what it does, and what is typed
+WIDTH = 88  # of a command's line
 SYNTHETIC = "**Synthetic data: made up, not real.**"
 
 
@@ -192,7 +193,18 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def shell(commands: Commands) -> str:
-    return "```\n" + "\n".join(f"# {what}\n{command}" for what, command in commands) + "\n```"
+    """A block to paste from. Long lines are broken: one that does not fit makes the page wider than the window."""
+    return "```\n" + "\n".join(f"# {what}\n{_broken(command)}" for what, command in commands) + "\n```"
+
+
+def _broken(command: str) -> str:
+    first, *flags = command.split(" --")
+    lines = [first]
+    for flag in flags:
+        if len(f"{lines[-1]} --{flag}") > WIDTH:
+            lines.append("   ")
+        lines[-1] += f" --{flag}"
+    return " \\\n".join(lines)
 
 
 def table_of(results: Results, run: Run) -> list[str]:

@@ -19,12 +19,13 @@ from experiments.recipe import Prepared
 from experiments.stages import Made
 from experiments.tracking import Run
 from widedeep.device import resolve_device
-from widedeep.report import Report
+from widedeep.report import LIKE_METRICS, RANKING_METRICS, Report
 
 if TYPE_CHECKING:  # it imports descriptions, too
     from experiments.tune import Search
 
 FILE = "model_card.md"
+SHOWN = (RANKING_METRICS[:5], RANKING_METRICS[5:], LIKE_METRICS)  # low tables: the UI cuts higher ones off
 SLICED = (
     ("history", "ndcg_at_10", "by the length of a user's history", "users"),
     ("popularity", "recall_at_20", "by the popularity of the items", "likes"),
@@ -97,6 +98,7 @@ def _quality(made: Made, data: Prepared) -> str:
             f"which therefore flatters: {_values(made.selection.validation) or 'nothing was measured'}."
         )
     baselines = "".join(f"\n- {report.gain_text(gain, name)}" for name, gain in results.gains.items())
+    tables = "\n\n".join(report.markdown_table(report.turned(results.all, names)) for names in SHOWN)
     slices = "".join(
         f"\n\n{report.LABELS[metric]} {title}:\n\n{report.markdown_table(table)}"
         for kind, metric, title, unit in SLICED
@@ -105,7 +107,7 @@ def _quality(made: Made, data: Prepared) -> str:
     return (
         f"{descriptions.of_what(made)} Test part: {results.model.users:,} users with a like in it, "
         f"{results.model.rows:,} rows; every item that is not in a user's history is ranked.\n\n"
-        f"{report.markdown_table(report.short_rows(results.all))}\n\n{report.INTERVALS}\n\n"
+        f"{tables}\n\n{report.INTERVALS}\n\n"
         f"Against the baselines, which were tuned on the same validation part, user by user; the model is\n{baselines}"
         f"{slices}\n\n{_calibration(results)}\n\n{descriptions.trust_line(data)}"
     )

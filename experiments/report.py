@@ -64,6 +64,17 @@ def short_rows(reports: Sequence[Report]) -> list[list[str]]:
     ]
 
 
+def turned(reports: Sequence[Report], names: Sequence[str]) -> list[list[str]]:
+    """A header, then one line a model, one column for each of these metrics; intervals as in `short_rows`."""
+    return [
+        ["", *(LABELS[name] for name in names)],
+        *(
+            [report.model, *(_short(report.metrics[name], first=report is reports[0]) for name in names)]
+            for report in reports
+        ),
+    ]
+
+
 def _short(value: Interval, *, first: bool) -> str:
     return cell(value if first else Interval(value.value, math.nan, math.nan))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typed
 
 from experiments import data_sheet, descriptions, experiment_page, exposure, report, trust
 from experiments.progress import Console
@@ -175,3 +177,13 @@ def test_the_experiments_columns_are_those_that_are_explained() -> None:
         kind, name = column.split(".", 1)
         if kind == "metrics":
             assert f"`{name.strip('`')}`" in said or name == "`recall_at_20`"
+
+
+def test_long_commands_are_broken_where_a_shell_goes_on() -> None:
+    command = f"python -m server --model /{'long/' * 12}model.pth --host 127.0.0.1 --port 50051"
+    said = descriptions.shell([("serve it", command), ("ask it", "python -m server.client info")])
+    assert max(map(len, said.splitlines())) <= descriptions.WIDTH + 2
+    assert [" ".join(shlex.split(found)) for found in typed.commands(said)] == [
+        command,
+        "python -m server.client info",
+    ]

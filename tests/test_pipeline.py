@@ -176,7 +176,7 @@ def test_the_card_tells_how_good_and_for_whom(main_run: Run, version: ModelVersi
         "What is popular, and what is not", "The data", "How it was trained", "Limits", "Make it again",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in said
-    assert f"| NDCG@10 | {metrics['ndcg_at_10']:.4f} (" in said
+    assert f"| widedeep | {metrics['ndcg_at_10']:.4f} (" in said
     constant = re.search(
         r"([\d.]+)% of the test rows are likes.* loss of ([\d.]+); the model's is ([\d.]+)", said
     )

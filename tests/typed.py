@@ -21,7 +21,7 @@ BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 def commands(text: str) -> list[str]:
     """The commands in the code blocks of a Markdown text."""
-    lines = [line for block in BLOCK.findall(text) for line in block.splitlines()]
+    lines = [line for block in BLOCK.findall(text) for line in block.replace("\\\n", "").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
