@@ -151,7 +151,7 @@ def test_the_folder_holds_the_bundle_where_servers_look_for_it(version: Version)
 
 def test_a_version_says_what_it_is(version: Version, shared_store: MlflowClient) -> None:
     found = shared_store.get_model_version("board", "1")
-    assert (found.description, found.tags["a"], found.run_id) == ("version", "b", version.run_id)
+    assert (found.tags["a"], found.run_id) == ("b", version.run_id)
     assert shared_store.get_registered_model("board").description == "model"
 
 
