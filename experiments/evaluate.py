@@ -13,12 +13,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from experiments import recipe, registry, report
+from experiments import descriptions, recipe, registry, report
 from experiments.figures import dashboard
 from experiments.figures.album import Album
 from experiments.flags import config_from
 from experiments.jobs import JobConfig
 from experiments.judging import Bench
+from experiments.next_commands import reproduce_command
 from experiments.progress import Console
 from experiments.recipe import Recipe, on_data
 from experiments.stages import evaluation_line, log_results, start, timed
@@ -65,7 +66,8 @@ def job(given: dict[str, Any], job_config: JobConfig, console: Console) -> None:
             f"{what}, trained on what comes before the test part.\n\n"
             f"{data.dataset.name}, split {data.split.description}"
         )
-        run.describe(f"{note}\n\n{report.described_table(report.rows(results.all))}")
+        commands = [("again", reproduce_command(run))]
+        run.describe(descriptions.of_evaluation(run, what, results, data, commands))
         print(f"\n{note}\n{report.plain_table(report.rows(results.all))}")
 
 

@@ -80,11 +80,20 @@ def _within(settings: JobConfig | BatchConfig, name: str, low: int, high: int) -
 
 def promote_command(name: str, number: int | str, alias: str) -> str:
     """What a person types to ask the gate again, or with --force after it not to ask it."""
-    command = f"python -m experiments promote --version {number}"
-    for flag, value in (("register", name), ("alias", alias)):
-        if value != getattr(JobConfig, flag):
-            command += f" --{flag} {shlex.quote(value)}"
-    return command
+    return f"python -m experiments promote --version {number}{_whose(name, alias)}"
+
+
+def rollback_command(name: str, alias: str) -> str:
+    """What a person types to give the alias back to the version that had it before."""
+    return f"python -m experiments promote --rollback{_whose(name, alias)}"
+
+
+def _whose(name: str, alias: str) -> str:
+    return "".join(
+        f" --{flag} {shlex.quote(value)}"
+        for flag, value in (("register", name), ("alias", alias))
+        if value != getattr(JobConfig, flag)
+    )
 
 
 def to_dict(job: JobConfig) -> dict[str, typing.Any]:

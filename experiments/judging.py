@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from experiments.progress import Console
 from experiments.recipe import Prepared
 from widedeep.baselines import BASELINES, Tuned, tune_baselines
+from widedeep.bootstrap import PairedDifference, paired_difference
 from widedeep.datasets import Truth
 from widedeep.errors import DataError
 from widedeep.evaluation import LikeModel, Progress, Ranker, evaluate, user_keys
@@ -52,11 +54,15 @@ class Oracle:
 
 @dataclass(frozen=True)
 class Results:
-    """The model's report, those of the baselines, and how the baselines were tuned."""
+    """The model's report, those of the baselines, and how the baselines were tuned.
+
+    bootstrap  resamples of the users for the intervals
+    """
 
     model: Report
     others: list[Report]
     tuned: list[Tuned]
+    bootstrap: int = 1000
 
     @property
     def all(self) -> list[Report]:
@@ -66,6 +72,17 @@ class Results:
     def baselines(self) -> list[Report]:
         """Without what only the maker of the data can know."""
         return [report for report in self.others if report.model != REACHABLE]
+
+    @functools.cached_property
+    def gains(self) -> dict[str, PairedDifference]:
+        """By how much the model's NDCG@10 is above each baseline's, user by user; the best baseline comes first."""
+        ordered = sorted(self.baselines, key=lambda report: -report.metrics["ndcg_at_10"].value)
+        return {
+            report.model: paired_difference(
+                self.model.per_user["ndcg_at_10"], report.per_user["ndcg_at_10"], samples=self.bootstrap
+            )
+            for report in ordered
+        }
 
 
 class Bench:
@@ -97,7 +114,7 @@ class Bench:
         if truth is not None and self._knows_all(processor):
             oracle = Oracle(truth, processor)
             others.append(self._judge(oracle, processor, histories, oracle))
-        return Results(report, others, tuned)
+        return Results(report, others, tuned, self.bootstrap)
 
     def _knows_all(self, processor: FeatureProcessor) -> bool:
         """Every user and item of the test part has an index, by which the oracle finds its id again."""

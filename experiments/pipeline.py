@@ -47,7 +47,9 @@ def job(config: Config, job_config: JobConfig, settings: StudyConfig, console: C
         found = search(on_data(config, data.config), data, job_config, settings, run, console)
         made = make(found.selection, data, job_config, run, console)
         published = timed(
-            run, "register", lambda: publish.publish(made, data, job_config, run, console, "not judged yet")
+            run,
+            "register",
+            lambda: publish.publish(made, data, job_config, run, console, "not judged yet", found),
         )
         key.mark(published.version)
         verdict = None

@@ -7,6 +7,7 @@ was refit on everything has seen the test part and can be judged no more.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -16,7 +17,9 @@ from typing import Any
 
 import pandas as pd
 
+from experiments import trust
 from experiments.progress import Console
+from experiments.trust import Trust
 from widedeep import datasets
 from widedeep.closed_form import ClosedForm
 from widedeep.config import Config, DataConfig, from_dict, to_dict
@@ -58,6 +61,11 @@ class Prepared:
         if not len(self.split.validation):
             return self.split.train
         return concatenate([self.split.train, self.split.validation])
+
+    @functools.cached_property
+    def trust(self) -> Trust:
+        """What was found on looking for leaks in the split."""
+        return trust.look(self.split, len(self.dataset.interactions))
 
     @property
     def key(self) -> str:

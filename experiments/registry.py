@@ -34,6 +34,7 @@ from widedeep.store_trouble import masked, trouble
 
 BUNDLE = "model.pth"
 CHECKED_USERS = 20
+TAGS = {"task": "recommendation", "architecture": "Wide & Deep"}  # of a registered model
 TOLERANCE = 1e-5  # by which scores of the model that came back from the registry may differ
 
 
@@ -91,10 +92,11 @@ def signature() -> ModelSignature:
     )
 
 
-def log_model(bundle: Path, users: Sequence[Any]) -> str:
+def log_model(bundle: Path, card: Path, users: Sequence[Any]) -> str:
     """Log the bundle to the active run as a pyfunc model; its models:/ address.
 
     bundle  a file named model.pth
+    card    what is to lie beside it
     users   some user ids, for the input example
     """
     logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)
@@ -103,7 +105,7 @@ def log_model(bundle: Path, users: Sequence[Any]) -> str:
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={"model": str(bundle)},
+            artifacts={"model": str(bundle), "card": str(card)},
             code_paths=[str(Path(widedeep.__file__).parent)],
             pip_requirements=environment.requirements(),
             signature=signature(),
@@ -112,18 +114,16 @@ def log_model(bundle: Path, users: Sequence[Any]) -> str:
     return str(logged.model_uri)
 
 
-def register(
-    model_uri: str, name: str, run_id: str, *, tags: dict[str, str], description: str, about: str
-) -> Version:
+def register(model_uri: str, name: str, run_id: str, *, tags: dict[str, str], about: str) -> Version:
     """Make the logged model the next version of the registered model `name`, which is made if need be.
 
-    description  of the version
-    about        of the registered model
+    tags   of the version
+    about  description of the registered model
     """
     client = MlflowClient()
     with reported(f"register the model as {name}"):
         with contextlib.suppress(MlflowException):
-            client.create_registered_model(name)
+            client.create_registered_model(name, tags=TAGS)
         client.update_registered_model(name, description=about)
         logged = mlflow.get_logged_model(model_uri.removeprefix("models:/"))
         made = client.create_model_version(
@@ -131,7 +131,6 @@ def register(
             logged.artifact_location,
             run_id=run_id,
             tags=tags,
-            description=description,
             model_id=logged.model_id,
         )
         link = json.dumps([{"name": made.name, "version": made.version}])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from widedeep.bootstrap import Interval
+from widedeep.bootstrap import Interval, PairedDifference
 from widedeep.report import METRICS, Report
 
 LABELS = {
@@ -29,6 +29,8 @@ NOTHING = "–"
 INTERVALS = (
     "95% intervals in brackets, by bootstrap over users. Lower is better for log loss and calibration error."
 )
+SUMMARY_DPI = 80
+SUMMARY_FIGURE = "evaluation/summary.png"  # small enough for a description
 WIDE = "&emsp;"
 UNBROKEN = "&NoBreak;–&NoBreak;"
 
@@ -49,6 +51,47 @@ def rows(reports: Sequence[Report]) -> list[list[str]]:
         header,
         *([LABELS[name], *(cell(report.metrics[name]) for report in reports)] for name in METRICS),
     ]
+
+
+def short_rows(reports: Sequence[Report]) -> list[list[str]]:
+    """As `rows`, with the intervals of the first model alone: what a narrow page has room for."""
+    return [
+        ["", *(report.model for report in reports)],
+        *(
+            [LABELS[name], *(_short(report.metrics[name], first=report is reports[0]) for report in reports)]
+            for name in METRICS
+        ),
+    ]
+
+
+def turned(reports: Sequence[Report], names: Sequence[str]) -> list[list[str]]:
+    """A header, then one line a model, one column for each of these metrics; intervals as in `short_rows`."""
+    return [
+        ["", *(LABELS[name] for name in names)],
+        *(
+            [report.model, *(_short(report.metrics[name], first=report is reports[0]) for name in names)]
+            for report in reports
+        ),
+    ]
+
+
+def _short(value: Interval, *, first: bool) -> str:
+    return cell(value if first else Interval(value.value, math.nan, math.nan))
+
+
+def gain_text(found: PairedDifference, against: str) -> str:
+    """surely better than EASE: NDCG@10 0.1336 against 0.1270, +0.0066 (+5.2%), 95% interval +0.0024 to +0.0108"""
+    gain, share = found.absolute, found.relative.value
+    if math.isnan(gain.low):
+        word, interval = "above" if gain.value > 0 else "not above", ""
+    else:
+        sure = "surely better" if gain.low > 0 else "surely worse" if gain.high < 0 else "not surely better"
+        word, interval = f"{sure} than", f", 95% interval {gain.low:+.4f} to {gain.high:+.4f}"
+    relative = "" if math.isnan(share) else f" ({share:+.1%})"
+    return (
+        f"{word} {against}: NDCG@10 {found.mean:.4f} against {found.reference_mean:.4f}, "
+        f"{gain.value:+.4f}{relative}{interval}"
+    )
 
 
 def plain_table(lines: Sequence[Sequence[str]]) -> str:

@@ -55,12 +55,12 @@ class Run:
         self.job = tags["job"]
         self.source = {key: tags[key] for key in SOURCE_TAGS if key in tags}
         self.client = MlflowClient()
+        self.seconds: dict[str, float] = {}  # by stage, see `stages.timed`
         self.outbox = Outbox(run_id, self.client)
         self.board: Board | None = None
         self._data = [dict(found.dataset) for found in data]
         self._tables: list[dict[str, str]] = []
         self._leader: int | None = None
-        self.seconds: dict[str, float] = {}  # by stage, see `stages.timed`
 
     def show_in(self, folder: str) -> None:
         """Write the same scalars for TensorBoard, in a folder of the run's own below this one; empty: don't."""

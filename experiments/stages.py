@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from experiments import recipe, report
+from experiments import data_sheet, recipe, report
 from experiments.figures import dashboard, likes
 from experiments.figures.album import Album
 from experiments.jobs import JobConfig, to_dict
@@ -55,6 +55,9 @@ def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> 
     if data.config.dataset != config.data.dataset:
         run.rename(data.config.dataset)
     run.dataset(data.dataset)
+    run.text(data_sheet.write(data), data_sheet.FILE)
+    if not data.trust.clean:
+        console.say(f"warning: {data.trust}")
     rows = data.dataset.interactions
     run.tags(
         {
@@ -63,6 +66,8 @@ def start(config: Config, job_config: JobConfig, run: Run, console: Console) -> 
             "tables_digest": data.tables_digest,
             "synthetic": str(data.dataset.truth is not None).lower(),
             "split": data.split.description,
+            "split.method": data.split.method,
+            "leaks": data.trust.word,
             "device": resolve_device(config.train.device),
         }
     )

@@ -20,7 +20,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
-from experiments import environment, source_state
+from experiments import environment, experiment_page, source_state
 from experiments.runs import Run
 from experiments.store import STORE_ERRORS, brief_requests, check_store, make_experiment, reached
 from experiments.writes import Batch
@@ -83,6 +83,8 @@ def open_run(job: str, subject: str, experiment: str = "", name: str = "") -> It
         with reached("log tags"):
             first = tags | {"mlflow.runName": name_here} if generated else tags
             Batch(run.id, tags=first).send(run.client, again=False)
+        with reached("describe the experiment"):
+            experiment_page.dress(run.client, run.experiment_id)
         _check_artifacts(run)
         yield run
     except KeyboardInterrupt as interrupt:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+GIVEN = "given"  # origin of the trial of the configuration as it was given
+
 
 @dataclass(frozen=True)
 class TrialRecord:

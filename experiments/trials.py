@@ -16,21 +16,21 @@ import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments import spaces, studies
+from experiments import search_texts, spaces, studies
+from experiments.experiment_page import NOTE
 from experiments.objectives import METRICS, measurer
 from experiments.progress import Console
 from experiments.recipe import Prepared, Recipe, Selection, both, select
 from experiments.spaces import Suggest
 from experiments.studies import Worker
 from experiments.study_config import StudyConfig
-from experiments.trial_record import TrialRecord
+from experiments.trial_record import GIVEN, TrialRecord
 from widedeep.closed_form import ClosedForm
 from widedeep.config import Config
 from widedeep.errors import ConfigError, TrainingError
 from widedeep.training import Chosen, Progress, Step
 
 METRIC = METRICS["ndcg"]
-GIVEN = "given"
 ENDS_A_TRIAL = (TrainingError, ConfigError, torch.OutOfMemoryError)  # and the search goes on
 LOST = f"Its process ended before it did, {studies.RETRIES + 1} times."
 UNSEEN = (
@@ -200,7 +200,7 @@ def record(attempt: Attempt, study: str) -> TrialRecord:
         "optuna.study": study,
         "optuna.trial": attempt.number,
     }
-    return TrialRecord(
+    found = TrialRecord(
         number=attempt.number + 1,
         state=attempt.state,
         started=attempt.started,
@@ -210,6 +210,7 @@ def record(attempt: Attempt, study: str) -> TrialRecord:
         curves=attempt.curves,
         tags={name: str(value) for name, value in tags.items() if value not in ("", None)},
     )
+    return dataclasses.replace(found, tags={**found.tags, NOTE: search_texts.of_trial(found)})
 
 
 def _watch(trial: optuna.Trial, curves: list[dict[str, Any]], *, prunes: bool) -> Progress:

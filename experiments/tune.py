@@ -28,7 +28,8 @@ from experiments.progress import Console
 from experiments.recipe import Prepared, Selection
 from experiments.study_config import MEMORY, StudyConfig, shown
 from experiments.tracking import Run
-from experiments.trials import GIVEN, Attempt, Trials, best_of, record
+from experiments.trial_record import GIVEN
+from experiments.trials import Attempt, Trials, best_of, record
 from widedeep import config as configuration
 from widedeep.config import Config
 from widedeep.errors import ConfigError, TrackingError, TrainingError

@@ -16,7 +16,7 @@ from experiments.jobs import JobConfig
 from experiments.progress import Console
 from experiments.spaces import Suggest
 from experiments.study_config import CHAMPION, StudyConfig, shown
-from experiments.trials import GIVEN
+from experiments.trial_record import GIVEN
 from widedeep.config import Config
 from widedeep.errors import ConfigError, WideDeepError
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,18 +143,6 @@ def test_the_next_commands_lead_to_ten_titles(first: str, client: MlflowClient, 
             over_the_wire = stub.score(user, [str(item) for item in answer.item_ids])
         values = [found.score for found in over_the_wire.items]
         assert values == pytest.approx(offline.score(user, answer.item_ids).tolist(), abs=1e-6)
-
-
-def test_the_ui_opens_by_the_command_that_is_told(first: str, client: MlflowClient, tmp_path: Path) -> None:
-    del client
-    port = free_port()
-    command = told(first, "see it").split("#")[0]
-    few = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"  # without the helpers that take it long to start
-    with shell(f"{few} {command} --port {port} --workers 1", tmp_path) as ui:
-        wait_for("Application startup complete", ui, tmp_path / "log")
-        address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/registered-models/get?name=widedeep"
-        with urllib.request.urlopen(address, timeout=60) as response:
-            assert b'"champion"' in response.read()
 
 
 def test_a_second_run_must_win_and_the_same_again_does_not(first: str, workplace: Path) -> None:

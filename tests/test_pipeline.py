@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import typed
 from event_files import are_equal
 from experiment_runs import SETTINGS, TINY, TRAINING, Done, ok, ok_with_figures, run, table, words
+from mlflow import artifacts
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
@@ -33,6 +37,7 @@ pytest_plugins = ["experiment_fixtures"]
 METRICS = {
     "NDCG@10", "Recall@10", "Recall@20", "HR@10", "MRR", "Coverage@10", "AUC", "Log loss", "Calibration error",
 }  # fmt: skip
+REFERENCES = {f"reference/{baseline.name}_ndcg_at_10" for baseline in BASELINES}
 MODELS = ["widedeep", *(baseline.name for baseline in BASELINES), "best reachable"]
 
 
@@ -66,11 +71,12 @@ def test_the_main_job_ends_with_the_table(first: Done) -> None:
     assert [name for name in MODELS if name in header] == MODELS
 
 
-def test_the_main_job_ends_with_three_commands_that_name_what_there_is(
-    first: Done, shared_store: MlflowClient
+def test_the_main_job_ends_with_commands_that_name_what_there_is(
+    first: Done, main_run: Run, shared_store: MlflowClient
 ) -> None:
     lines = first.out.split("Next:\n")[1].splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert f"python -m experiments reproduce {main_run.info.run_id}" in lines[3]
     assert "mlflow ui" in lines[0]
     assert "python -m server --model models:/widedeep@champion" in lines[1]
     user = lines[2].split("--user-id ")[1].split()[0]
@@ -89,7 +95,9 @@ def test_the_run_holds_figures_tables_recipe_and_bundle(main_run: Run, shared_st
     def files(folder: str) -> set[str]:
         return {Path(file.path).name for file in shared_store.list_artifacts(main_run.info.run_id, folder)}
 
-    assert files("") >= {"model.pth", "recipe.json", "config.json", "environment.json"}
+    assert files("") >= {
+        "model.pth", "recipe.json", "config.json", "environment.json", "model_card.md", "data_sheet.md",
+    }  # fmt: skip
     assert files("figures") == {
         "differences.png", "embedding_map.html", "embedding_map.png", "examples.html", "gate.png", "ndcg_by_model.png",
         "precision_recall.png", "reliability.png", "search.png", "search_parallel.png", "search_slices.png",
@@ -141,10 +149,74 @@ def test_the_report_says_what_its_figures_are_of(main_run: Run) -> None:
     assert "Lower is better for log loss" in said
 
 
+def test_the_runs_description_is_a_short_report(main_run: Run, version: ModelVersion) -> None:
+    said = main_run.data.tags["mlflow.note.content"]
+    value = main_run.data.metrics["ndcg_at_10"]
+    assert said.startswith(f"### synthetic: NDCG@10 {value:.4f} (")
+    assert said.splitlines()[0].endswith("; widedeep version 1, gate passed")
+    best = max((found for name, found in main_run.data.metrics.items() if name in REFERENCES), default=0.0)
+    for part in (
+        f"NDCG@10 {value:.4f} against {best:.4f}",
+        "**Gate.** Passed by the rule `better`. There was no champion yet. It is surely better than popularity",
+        "**Trust.** Made-up data. Leaks, looked for in the rows: none.",
+        "| NDCG@10",
+        main_run.data.tags["data_digest"][:16],
+        "**Search.** ",
+        "[widedeep version 1](#/models/widedeep/versions/1)",
+        "in `recipe.json`",
+        f"Commit `{main_run.data.tags['mlflow.source.git.commit']}`",
+        f"experiments reproduce {main_run.info.run_id}",
+    ):
+        assert part in said
+    assert main_run.data.tags["leaks"] == "none"
+    assert version.run_id == main_run.info.run_id
+
+
+def test_the_version_says_the_same_as_a_model(
+    main_run: Run, version: ModelVersion, shared_store: MlflowClient
+) -> None:
+    paragraphs = version.description.split("\n\n")
+    assert paragraphs[0].startswith("synthetic: NDCG@10 ")
+    assert paragraphs[2].startswith("Gate: passed (better). There was no champion yet. NDCG@10 ")
+    said = version.description
+    assert f"[this run](#/experiments/{main_run.info.experiment_id}/runs/{main_run.info.run_id})" in said
+    assert "python -m server --model models:/widedeep/1 " in said
+    assert "promote --rollback" in said
+    model = shared_store.get_registered_model("widedeep")
+    assert "alias `champion`" in model.description
+    assert model.tags["task"] == "recommendation"
+
+
+def test_the_card_tells_how_good_and_for_whom(main_run: Run, version: ModelVersion) -> None:
+    said = tracking.artifact(main_run.info.run_id, "model_card.md").read_text()
+    metrics = main_run.data.metrics
+    for heading in (
+        "The model", "What it is for, and what not", "How good it is", "Newcomers and new items",
+        "What is popular, and what is not", "The data", "How it was trained", "Limits", "Make it again",
+    ):  # fmt: skip
+        assert f"\n## {heading}\n" in said
+    assert f"| widedeep | {metrics['ndcg_at_10']:.4f} (" in said
+    constant = re.search(
+        r"([\d.]+)% of the test rows are likes.* loss of ([\d.]+); the model's is ([\d.]+)", said
+    )
+    assert constant
+    rate, loss, ours = float(constant[1]) / 100, float(constant[2]), float(constant[3])
+    assert loss == pytest.approx(-(rate * math.log(rate) + (1 - rate) * math.log(1 - rate)), abs=5e-4)
+    assert ours == pytest.approx(metrics["log_loss"], abs=1e-4)
+    assert "| medium (20-99) | " in said
+    assert "| head (first third) | " in said
+    assert "250 users and 200 items; trained on all interactions" in said
+    assert "age, region" in said
+    assert "- search: " in said
+    assert re.search(r"- time: .*tune \d+ s, train \d+ s, evaluate \d+ s, refit \d+ s", said)
+    beside = Path(artifacts.download_artifacts(artifact_uri=f"models:/widedeep/{version.version}"))
+    assert (beside / "artifacts" / "model_card.md").read_text() == said
+
+
 def test_no_interval_is_broken_at_its_dash(main_run: Run, version: ModelVersion) -> None:
     for text in (main_run.data.tags["mlflow.note.content"], version.description):
         [first] = [line for line in text.splitlines() if line.startswith("| NDCG@10")]
-        assert first.count("&NoBreak;–&NoBreak;") == first.count("–") == len(MODELS)
+        assert first.count("&NoBreak;–&NoBreak;") == first.count("–") == 1
 
 
 def test_the_run_says_what_it_ran_on(main_run: Run) -> None:
@@ -178,6 +250,11 @@ def test_the_first_trial_is_the_configuration_as_given(main_run: Run, shared_sto
     [child] = shared_store.search_runs([main_run.info.experiment_id], query)
     assert float(child.data.params["ranking_dropout"]) == ModelConfig().ranking_dropout
     assert float(child.data.params["ranking_learning_rate"]) == TrainConfig().ranking_learning_rate
+    said = child.data.tags["mlflow.note.content"]
+    assert said.startswith(
+        f"### Trial 1: validation NDCG@10 {child.data.metrics['validation/ndcg_at_10']:.4f}"
+    )
+    assert "the settings as given" in said
 
 
 def test_the_registered_version_says_what_it_is(
@@ -403,6 +480,24 @@ def test_recommend_writes_a_row_for_each_place(
         assert mine["item_id"].tolist() == answer.item_ids
         assert mine["score"].tolist() == pytest.approx(answer.scores, abs=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == [out.name]  # no half file beside it
+
+
+def test_all_commands_in_texts_are_such(
+    first: Done, shared_store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the descriptions of all runs, versions and models that there are by now, in the cards and in the sheets."""
+    del first
+    experiment = shared_store.get_experiment_by_name("widedeep")
+    runs = shared_store.search_runs([experiment.experiment_id])
+    texts = [run.data.tags.get("mlflow.note.content", "") for run in runs]
+    texts += [model.description for model in shared_store.search_registered_models()]
+    texts += [found.description for found in shared_store.search_model_versions()]
+    folders = [Path(run.info.artifact_uri.removeprefix("file://")) for run in runs]
+    texts += [page.read_text() for folder in folders for page in folder.glob("*.md")]
+    found = {command for text in texts for command in typed.commands(text)}
+    assert len(found) >= 8  # of one main job
+    for command in found:
+        typed.check(command, monkeypatch)
 
 
 def test_recommend_takes_users_from_a_file(version: ModelVersion, tmp_path: Path) -> None:

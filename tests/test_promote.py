@@ -200,7 +200,7 @@ def test_what_the_gate_says_takes_the_place_of_what_it_said(store: MlflowClient)
     store.update_model_version("m", "1", "About it.\n\nGate: not asked.\n\nA note.")
     publish.record(registry.version("m", 1), "refused", "better", "It lost.")
     found = store.get_model_version("m", "1")
-    assert found.description == "About it.\n\nA note.\n\nGate: refused (better). It lost."
+    assert found.description == "About it.\n\nGate: refused (better). It lost.\n\nA note."
     assert found.tags == {"gate": "refused", "gate.rule": "better", "gate.reason": "It lost"}
     ok("promote", "--version", "1", "--register", "m", "--force")
     found = store.get_model_version("m", "1")

@@ -39,11 +39,11 @@ def version(
     del shared_store
     bundle = tmp_path_factory.mktemp("bundle") / "model.pth"
     trained.save(bundle)
+    card = bundle.with_name("model_card.md")
+    card.write_text("# Model card")
     with open_run("train", "a") as run:
-        address = registry.log_model(bundle, [1, 2])
-        made = registry.register(
-            address, "board", run.id, tags={"a": "b"}, description="version", about="model"
-        )
+        address = registry.log_model(bundle, card, [1, 2])
+        made = registry.register(address, "board", run.id, tags={"a": "b"}, about="model")
     aliases.move_alias(made, "champion", "a test")
     return made
 
@@ -151,7 +151,7 @@ def test_the_folder_holds_the_bundle_where_servers_look_for_it(version: Version)
 
 def test_a_version_says_what_it_is(version: Version, shared_store: MlflowClient) -> None:
     found = shared_store.get_model_version("board", "1")
-    assert (found.description, found.tags["a"], found.run_id) == ("version", "b", version.run_id)
+    assert (found.tags["a"], found.run_id) == ("b", version.run_id)
     assert shared_store.get_registered_model("board").description == "model"
 
 

@@ -174,17 +174,8 @@ def _ranking_figures(
 def _by_popularity(
     targets: Targets, found: Rankings, train: Histories, warm_count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hits in the first 20 and relevant items, each (users, parts), by the popularity of the items.
-
-    The most popular items that make up a third of all training interactions are the head, the next third the
-    middle, the rest the tail.
-    """
-    count = torch.bincount(train.item_index, minlength=warm_count + 1).cpu()
-    order = count.argsort(descending=True, stable=True)
-    before = count[order].cumsum(0) - count[order]
-    part = torch.empty_like(count)
-    part[order] = (3 * before // count.sum().clamp(min=1)).clamp(max=2)
-    part[count == 0] = 3
+    """Hits in the first 20 and relevant items, each (users, parts), by the popularity of the items."""
+    part = thirds(torch.bincount(train.item_index, minlength=warm_count + 1).cpu())
     users, parts = len(targets.key), len(POPULARITY_PARTS)
     relevant = torch.bincount(targets.row * parts + _part_of(targets.item, part), minlength=users * parts)
     relevant = relevant.reshape(users, parts)
@@ -194,6 +185,20 @@ def _by_popularity(
         user * parts + _part_of(found.top[user, place], part), minlength=users * parts
     ).reshape(users, parts)
     return hits.double().numpy(), relevant.double().numpy()
+
+
+def thirds(count: Tensor) -> Tensor:
+    """(items,) int64, which of POPULARITY_PARTS each item is in.  count: (items,) training interactions
+
+    The most popular items that make up a third of all interactions are the head, the next third the middle, the
+    rest the tail.
+    """
+    order = count.argsort(descending=True, stable=True)
+    before = count[order].cumsum(0) - count[order]
+    part = torch.empty_like(count)
+    part[order] = (3 * before // count.sum().clamp(min=1)).clamp(max=2)
+    part[count == 0] = 3
+    return part
 
 
 def _part_of(item: Tensor, part: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from experiments.figures.style import DPI
 from experiments.progress import Console
 from experiments.tracking import Run
 from widedeep.errors import ConfigError, TrackingError
@@ -39,16 +40,17 @@ class Album:
         self.run = run
         self.console = console
 
-    def add(self, path: str, draw: Callable[[], Drawn]) -> None:
+    def add(self, path: str, draw: Callable[[], Drawn], dpi: float = DPI) -> None:
         """Log what `draw` gives: a figure (.png), a page (.html) or a table (.json); None where there is nothing.
 
+        dpi     of a figure
         Raises  TrackingError: the store is away; with WIDEDEEP_FIGURES=strict, whatever `draw` raises
         """
         if self.mode == "off":
             return
         started = time.monotonic()
         try:
-            self._log(draw(), path)
+            self._log(draw(), path, dpi)
         except TrackingError:
             raise
         except Exception as error:
@@ -57,19 +59,19 @@ class Album:
             self._failed(path, error)
         self.run.seconds["figures"] = self.run.seconds.get("figures", 0.0) + time.monotonic() - started
 
-    def _log(self, drawn: Drawn, path: str) -> None:
+    def _log(self, drawn: Drawn, path: str, dpi: float) -> None:
         if isinstance(drawn, Figure):
-            self._picture(drawn, path)
+            self._picture(drawn, path, dpi)
         elif isinstance(drawn, pd.DataFrame):
             self.run.table(drawn, path)
         elif drawn is not None:
             self.run.text(drawn, path)
 
-    def _picture(self, figure: Figure, path: str) -> None:
+    def _picture(self, figure: Figure, path: str, dpi: float) -> None:
         """As a PNG of at most 256 colours, which is a third of the size and looks the same."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / PurePath(path).name
-            figure.savefig(file)
+            figure.savefig(file, dpi=dpi)
             with Image.open(file) as picture:
                 few = picture.convert("RGB").quantize(
                     256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE

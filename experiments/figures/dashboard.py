@@ -13,6 +13,7 @@ from experiments.figures import training as of_training
 from experiments.figures.album import Album
 from experiments.gate import Verdict
 from experiments.recipe import Prepared, Selection
+from experiments.report import SUMMARY_DPI, SUMMARY_FIGURE
 from experiments.tracking import Run
 from widedeep.recommender import Recommender
 from widedeep.report import Report
@@ -32,6 +33,7 @@ def results(reports: Sequence[Report], data: Prepared, album: Album, bootstrap: 
     about = f"{data.dataset.name}, split {data.split.method}, {ours.users:,} test users"
     rows = f"{data.dataset.name}, split {data.split.method}, {ours.rows:,} test ratings"
     album.add("figures/ndcg_by_model.png", lambda: report.by_model(reports, "ndcg_at_10", about))
+    album.add(SUMMARY_FIGURE, lambda: report.by_model(reports, "ndcg_at_10", about), dpi=SUMMARY_DPI)
     album.add("figures/differences.png", lambda: forest.against_others(reports, about, samples=bootstrap))
     album.add("figures/slices.png", lambda: report.by_slice(reports, about))
     album.add("figures/trade_offs.png", lambda: catalogue.trade_offs(reports, about))
