@@ -19,9 +19,10 @@ from widedeep.split import Split, split
 
 # Files that take longest. They come first, so that no core waits for one of them at the end.
 LONGEST = (
-    "pipeline", "end_to_end", "distributed", "survival", "kill", "reload_benchmark", "cli", "follow", "benchmarks",
-    "doctor", "training", "readme", "workers", "training_benchmark", "pyfunc", "server_process", "withheld",
-    "serving_benchmark", "workers_benchmark", "trained_benchmarks", "overload", "monitoring", "webhook", "admin",
+    "pipeline", "end_to_end", "distributed", "survival", "kill", "reload_benchmark", "cli", "tune_workers", "team",
+    "follow", "benchmarks", "doctor", "training", "ui", "readme", "workers", "training_benchmark", "outbox", "pyfunc",
+    "server_process", "withheld", "serving_benchmark", "workers_benchmark", "trained_benchmarks", "study_figures",
+    "tune", "since", "reproduce", "overload", "monitoring", "webhook", "admin", "alias_turn",
 )  # fmt: skip
 
 

@@ -83,8 +83,7 @@ def register_and_promote(
         logged.append((model.model_uri, run))
     barrier.wait(SECONDS)
     versions = [
-        registry.register(model, "m", run, tags={"run": run}, description="one", about="of several")
-        for model, run in logged
+        registry.register(model, "m", run, tags={"run": run}, about="of several") for model, run in logged
     ]
     against: list[int | None] = []
 

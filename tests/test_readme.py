@@ -95,4 +95,4 @@ def test_every_command_of_the_table_is_there() -> None:
 
     named = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
     assert set(named) - {"serve"} <= set(COMMANDS)
-    assert len(named) == 9
+    assert len(named) == 11

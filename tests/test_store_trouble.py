@@ -11,7 +11,7 @@ import pytest
 from experiment_runs import run
 from mlflow.tracking import MlflowClient
 
-from experiments import aliases, registry, summary
+from experiments import aliases, next_commands, registry
 from experiments.store import check_store
 from experiments.tracking import open_run
 from widedeep.errors import RegistryError, TrackingError
@@ -191,6 +191,6 @@ def test_what_a_run_holds_has_no_password(store: MlflowClient) -> None:
 def test_commands_to_copy_name_the_variable_where_there_is_a_password(
     monkeypatch: pytest.MonkeyPatch, uri: str, word: str, prefix: str
 ) -> None:
-    monkeypatch.setattr(summary.mlflow, "get_tracking_uri", lambda: uri)
-    assert summary._store_word() == word
-    assert summary._store_prefix() == prefix
+    monkeypatch.setattr(next_commands.mlflow, "get_tracking_uri", lambda: uri)
+    assert next_commands._store_word() == word
+    assert next_commands.store_prefix() == prefix

@@ -15,7 +15,7 @@ from experiment_runs import empty_store, in_store
 from mlflow.tracking import MlflowClient
 from movers import Crowd
 
-from experiments import aliases
+from experiments import aliases, registry
 
 pytest_plugins = ["experiment_fixtures"]
 PROCESSES = 4
@@ -58,7 +58,9 @@ def test_what_all_register_and_promote_at_once_is_one_chain(store_at: str) -> No
         before = move["version"]
     assert not took
     assert int(client.get_model_version_by_alias("m", "champion").version) == before
-    assert list(client.get_registered_model("m").tags) == ["champion.history"]
+    assert set(client.get_registered_model("m").tags) == {*registry.TAGS, "champion.history"}, (
+        "no ticket is left"
+    )
 
 
 @pytest.mark.parametrize("store_at", ["PostgreSQL"], indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -238,7 +239,16 @@ def test_a_trial_that_another_process_took_for_lost_is_let_go(store: MlflowClien
     assert study.trials[1].params == study.trials[0].params
 
 
-def test_ctrl_c_waits_for_what_must_be_whole() -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as usual: where tests share the cores it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_waits_for_what_must_be_whole(ctrl_c: None) -> None:
+    del ctrl_c
     written = []
     with pytest.raises(KeyboardInterrupt), interrupts.held_off():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
