@@ -18,9 +18,8 @@ def main() -> int:
 
 if __name__ == "__main__":
     status = main()
-    if (
-        int(os.environ.get("WORLD_SIZE", "1")) > 1
-    ):  # torch's threads may abort such a process while it is taken down
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # now and then torch's part of such a process aborts while the interpreter is taken down, its work done
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

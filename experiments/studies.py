@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import psutil
-from optuna.exceptions import OptunaError, UpdateFinishedTrialError
+from optuna.exceptions import OptunaError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -51,7 +51,8 @@ def open_storage(where: str) -> BaseStorage:
             return JournalStorage(JournalFileBackend(os.path.expanduser(where or JOURNAL)))
         return _database(where)
     except (SQLAlchemyError, OptunaError, ImportError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
+        told = error.__cause__ if isinstance(error, OptunaError) and error.__cause__ else error
+        reason = str(told).strip().splitlines()[0][:300]
         raise TrackingError(
             f"Could not open the storage of studies {shown(where)}: {reason}\n"
             "Give another with --storage: a file, postgresql://USER@HOST/DATABASE (the password in PGPASSWORD or "
@@ -70,7 +71,10 @@ def _database(where: str) -> RDBStorage:
                     grace_period=GRACE,
                     heartbeat_stale_trial_callback=_try_stale_again,
                 )
-            except SQLAlchemyError:  # two that make the tables of an empty database at once
+            except (
+                SQLAlchemyError,
+                StorageInternalError,
+            ):  # two that make the tables of an empty database at once
                 if last:
                     raise
                 time.sleep(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -41,9 +42,12 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+opened = functools.cache(studies.open_storage)  # each keeps its connections, and a server has few
+
+
 def trials(storage: str, study: str, *states: TrialState) -> list[FrozenTrial]:
     try:
-        found = optuna.load_study(study_name=study, storage=studies.open_storage(storage))
+        found = optuna.load_study(study_name=study, storage=opened(storage))
     except KeyError:
         return []
     return found.get_trials(states=states or None)
