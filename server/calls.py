@@ -185,11 +185,11 @@ class Calls:
                 context, self._watched(call, self._admitting(call, method, response)), self._limits
             )
             self._begin(call)
-            self.streams.add(stream)
             try:
                 if self._draining:
                     raise DRAINING
                 self._admit(call)
+                self.streams.add(stream)
                 await stream.run()
                 call.code = code_pb2.OK
             except Exception as error:

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from serving import Feed, eventually, recommend, running, score_message
 
+from server import calls
 from server.pb import recommender_pb2 as pb
 from server.served import ServedModel
 
@@ -166,3 +167,21 @@ def test_streams_that_open_in_a_drain_are_refused(bundle: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             next(stub.RecommendStream(iter(Feed())))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_drain_that_begins_while_a_stream_is_refused_is_the_others_alone(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = calls._abort
+
+    async def drained_first(context: grpc.aio.ServicerContext, ending: Any) -> None:
+        started.server.calls.end_streams()
+        await real(context, ending)
+
+    with running(bundle, grace=20.0) as started, started.stub() as stub:
+        started.server.calls.end_streams()
+        monkeypatch.setattr(calls, "_abort", drained_first)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stub.RecommendStream(iter(Feed())))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "stopping" in caught.value.details()
