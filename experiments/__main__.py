@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 
@@ -17,10 +16,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # now and then torch's part of such a process aborts while the interpreter is taken down, its work done
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    sys.exit(main())

@@ -127,6 +127,13 @@ def together(folder: Path) -> None:
         torch.save(found, folder / f"gradients.{world.rank}.pt")
         for kind in KINDS:
             save(train(kind=kind), folder / f"{kind}.{world.rank}.pt")
+    world._waiting = None  # as `joined`, of which it is a copy, has let go of it
+    torch.save([name for name in threads() if "gloo" in name], folder / f"threads.{joined.rank}.pt")
+
+
+def threads() -> list[str]:
+    """Names of this process's threads, those of libraries, too; none where the system does not tell."""
+    return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
 
 
 def die_once(folder: Path) -> None:

@@ -103,6 +103,11 @@ def dense(value: Tensor) -> Tensor:
     return value.to_dense() if value.is_sparse else value
 
 
+def test_nothing_is_left_running_when_the_processes_part(together: Path) -> None:
+    """A thread that frees its tensors while the interpreter ends would abort a training that is done."""
+    assert loaded(together, "threads") == [[], []]
+
+
 def test_of_tables_only_the_rows_that_were_looked_up_are_sent(together: Path) -> None:
     dense_layer, whole = COLUMNS + 1, HEIGHT * (COLUMNS + 1)
     for found in loaded(together, "gradients"):

@@ -14,6 +14,7 @@ validation part, the first process does alone, with the threads of all that wait
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
@@ -207,6 +208,8 @@ def join(device: str = "auto", timeout: timedelta = STEP_TIMEOUT) -> Iterator[Wo
         yield World.current()
         return
     cuda = _take_device(device)
+    # it holds for ever the group that it finds when it is imported, as by the first optimizer: now it finds none
+    importlib.import_module("torch.distributed.nn.functional")
     world = World(rank, size)
     with world.answering():
         dist.init_process_group(
@@ -228,6 +231,9 @@ def join(device: str = "auto", timeout: timedelta = STEP_TIMEOUT) -> Iterator[Wo
             world.first(lambda: None)  # nobody leaves before the first has done what it does alone
     finally:
         World._joined = World()
+    # gloo's threads end with the last who has their group, and one that frees a tensor while the interpreter is taken
+    # down aborts the process
+    world._waiting = None
     dist.destroy_process_group()
 
 
