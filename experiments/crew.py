@@ -177,7 +177,8 @@ def _heard(hand: _Hand) -> Iterator[int | None]:
 def _start(order: Order) -> _Hand:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=live, args=(order, theirs), daemon=True)
-    cores = max(1, (os.cpu_count() or 1) // order.settings.jobs)
+    workers = min(order.settings.jobs, order.settings.trials)
+    cores = max(1, (os.cpu_count() or 1) // workers)
     environment = {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
@@ -209,7 +210,8 @@ def born_with(environment: dict[str, str]) -> Iterator[None]:
 
 def _gpus(config: Config) -> list[str]:
     """What the workers share, each having one; none where there is but one, or they work elsewhere."""
-    if resolve_device(config.train.device).type != "cuda":
+    device = resolve_device(config.train.device)
+    if device.type != "cuda" or device.index is not None:  # cuda:1 is one for all of them
         return []
     return gpu_names(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
 

@@ -6,8 +6,10 @@ process that comes later, or is elsewhere, has the same recipe from it as the on
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments import search_texts, spaces, studies
+from experiments import interrupts, search_texts, spaces, studies
 from experiments.experiment_page import NOTE
 from experiments.objectives import METRICS, measurer
 from experiments.progress import Console
@@ -33,11 +35,6 @@ from widedeep.training import Chosen, Progress, Step
 METRIC = METRICS["ndcg"]
 ENDS_A_TRIAL = (TrainingError, ConfigError, torch.OutOfMemoryError)  # and the search goes on
 LOST = f"Its process ended before it did, {studies.RETRIES + 1} times."
-UNSEEN = (
-    "ranking_hidden",
-    "ranking_dim",
-    "ranking_dropout",
-)  # by the closed-form parts, like all of training
 
 
 @dataclass
@@ -80,7 +77,6 @@ class Trials:
 
     def objective(self, trial: optuna.Trial) -> tuple[float, ...]:
         """Train one setting.  Raises TrialPruned; TrainingError and others of ENDS_A_TRIAL"""
-        trial.set_user_attr("worker", str(Worker.this()))
         curves: list[dict[str, Any]] = []
         names = self.settings.objective_names
         try:
@@ -94,9 +90,6 @@ class Trials:
         except ENDS_A_TRIAL as error:
             trial.set_user_attr("error", str(error))
             raise
-        except KeyboardInterrupt:
-            trial.set_user_attr("interrupted", True)
-            raise
         finally:
             trial.set_user_attr("curves", curves)
         trial.set_user_attr("validation", selection.validation)
@@ -105,27 +98,39 @@ class Trials:
         values = (selection.validation.get(METRICS[name], math.nan) for name in names)
         return tuple(-1.0 if math.isnan(value) else value for value in values)
 
-    def run_one(self, study: optuna.Study) -> int | None:
-        """Try one setting; the number of its trial.
+    def run_one(self, study: optuna.Study, tell: Callable[[int | None], None]) -> None:
+        """Try one setting. Ctrl-C and SIGTERM wait but for the training: what is asked and told must be whole.
 
-        None where another process has taken the trial for lost, as after a machine has slept, and tries it again.
+        tell  told the number of its trial; None where another process has taken the trial for lost, as after a machine
+              has slept, and tries it again
         """
         asked: list[int] = []
+        with contextlib.ExitStack() as whole:
+            whole.enter_context(interrupts.held_off())
 
-        def objective(trial: optuna.Trial) -> tuple[float, ...]:
-            asked.append(trial.number)
-            return self.objective(trial)
+            def objective(trial: optuna.Trial) -> tuple[float, ...]:
+                asked.append(trial.number)
+                trial.set_user_attr("worker", str(Worker.this()))
+                try:
+                    whole.close()
+                    return self.objective(trial)
+                except KeyboardInterrupt:
+                    trial.set_user_attr("interrupted", True)
+                    raise
+                finally:
+                    whole.enter_context(interrupts.held_off())
 
-        try:
-            study.optimize(objective, n_trials=1, catch=ENDS_A_TRIAL)
-        except (
-            UpdateFinishedTrialError,
-            ValueError,
-        ):  # from the storage, and from Optuna when it is told the rest
-            if asked and asked[0] in studies.retried(study.get_trials(deepcopy=False)):
-                return None
-            raise
-        return asked[0]
+            try:
+                study.optimize(objective, n_trials=1, catch=ENDS_A_TRIAL)
+            except (
+                UpdateFinishedTrialError,
+                ValueError,
+            ):  # from the storage; from Optuna when it is told the rest
+                if not asked or asked[0] not in studies.retried(study.get_trials(deepcopy=False)):
+                    raise
+                tell(None)
+            else:
+                tell(asked[0])
 
     def attempt(self, trial: FrozenTrial, study: str) -> Attempt:
         """A finished trial as it is in the study, whoever tried it.

@@ -106,11 +106,10 @@ def search(
     done: list[Attempt] = []
 
     def finished(number: int) -> None:
-        trial = study.get_trials(deepcopy=False)[number]
-        attempt = trials.attempt(trial, name)
-        done.append(attempt)
-        best = best_of([trials.attempt(other, name) for other in _complete(study)])
-        with interrupts.held_off():
+        with interrupts.held_off():  # what is in the study is in MLflow, too
+            attempt = trials.attempt(study.get_trials(deepcopy=False)[number], name)
+            done.append(attempt)
+            best = best_of([trials.attempt(other, name) for other in _complete(study)])
             parent.trial(record(attempt, name), leader=record(best, name) if best else None)
         console.say(_line(attempt, f"{len(done)} of {settings.trials}", best))
 
@@ -154,13 +153,17 @@ def open_study(name: str, storage: BaseStorage, config: Config, settings: StudyC
 def one_by_one(trials: Trials, study: optuna.Study, finished: Callable[[int], None]) -> None:
     """Try them in this process.  finished: told the number of each"""
     settings, started, done = trials.settings, time.monotonic(), 0
-    while done < settings.trials:
-        if done and settings.timeout and time.monotonic() - started >= settings.timeout:
-            break
-        number = trials.run_one(study)
+
+    def told(number: int | None) -> None:
+        nonlocal done
         if number is not None:
             done += 1
             finished(number)
+
+    while done < settings.trials:
+        if done and settings.timeout and time.monotonic() - started >= settings.timeout:
+            break
+        trials.run_one(study, told)
 
 
 def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -64,7 +64,7 @@ def live(order: Order, connection: Connection) -> None:
         )
         connection.send(None)
         while connection.recv():
-            connection.send(trials.run_one(study))
+            trials.run_one(study, connection.send)
     except WideDeepError as error:
         connection.send(str(error))
     except (EOFError, KeyboardInterrupt):
