@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shutil
 import sys
 import uuid
@@ -22,9 +21,9 @@ from typing import IO, Any
 
 from experiments.writes import KINDS, File, Write
 from widedeep.errors import TrackingError
+from widedeep.store_trouble import HIDDEN, masked
 
 FORM = 1
-PASSWORD = re.compile(r"(//[^/@:]*):[^@]*@")
 
 
 class Kept:
@@ -47,7 +46,7 @@ class Kept:
         path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.jsonl"
         kept = cls(path, path.open("a", encoding="utf-8"))
         _lock(kept._file)
-        kept.run_id, kept.tracking_uri = run_id, PASSWORD.sub(r"\1@", tracking_uri)
+        kept.run_id, kept.tracking_uri = run_id, masked(tracking_uri).replace(f":{HIDDEN}@", "@")
         kept._append({"form": FORM, "run_id": run_id, "tracking_uri": kept.tracking_uri})
         _to_disk(folder)
         return kept

@@ -7,10 +7,10 @@ import re
 import typing
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from widedeep.config import parse
 from widedeep.errors import ConfigError
+from widedeep.store_trouble import masked
 
 PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = ("ndcg", "coverage", "cost")
@@ -92,11 +92,7 @@ def to_dict(settings: StudyConfig) -> dict[str, Any]:
 
 def shown(storage: str) -> str:
     """The storage as it may be logged and printed."""
-    if "://" not in storage:
-        return storage or JOURNAL
-    user, at, host = urlsplit(storage).netloc.rpartition("@")
-    safe = f"{user.split(':')[0]}:***@{host}" if at and ":" in user else f"{user}{at}{host}"
-    return re.sub(r"(password=)[^&]*", r"\1***", storage.replace(f"{user}{at}{host}", safe, 1))
+    return masked(storage) if "://" in storage else storage or JOURNAL
 
 
 def _listed(text: str) -> tuple[str, ...]:

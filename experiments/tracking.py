@@ -168,7 +168,7 @@ def _check_artifacts(run: Run) -> None:
             text = json.dumps(environment.describe(), indent=2) + "\n"
             run.client.log_text(run.id, masked(text), "environment.json")
         if source_state.current().dirty:
-            run.text(masked(source_state.current().diff), "source.diff")
+            run.text(source_state.current().diff, "source.diff")
     except TrackingError as error:
         other = "" if where.startswith("mlflow-artifacts:") else f" {OTHER_EXPERIMENT}."
         raise TrackingError(f"{error}\nThe run's files would go to {where}.{other}") from error

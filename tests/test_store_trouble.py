@@ -25,6 +25,8 @@ pytest_plugins = ["experiment_fixtures"]
     [
         ("postgresql+psycopg://ann:se/cr:e@t@host:5432/db away", "postgresql+psycopg://ann:***@host:5432/db away"),
         ("--storage=postgresql://ann:12345@host/optuna", "--storage=postgresql://ann:***@host/optuna"),
+        ("postgresql://ann:12/a#b@host/db", "postgresql://ann:***@host/db"),
+        ("host=db password='a b' user=ann", "host=db password=*** user=ann"),
         ('"http://ann:secret@host:5000"', '"http://ann:***@host:5000"'),
         ("postgresql://host/a?user=ann&password=secret&port=1", "postgresql://host/a?user=ann&password=***&port=1"),
         ("host=db PASSWORD=secret user=ann", "host=db PASSWORD=*** user=ann"),

@@ -13,14 +13,19 @@ from typing import NamedTuple
 REASON_LENGTH = 300
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the second is said of an alias
 HIDDEN = "***"
-# From the colon after the user to the last @ before a blank: a password may hold any sign. A port is none.
-IN_ADDRESS = re.compile(r"(?<=://)([^\s:/@'\"]*):(?!\d{1,5}(?:[/?#\s'\"]|$))[^\s'\"]+@")
-AS_SETTING = re.compile(r"(?i)\b(password|passwd|pwd|secret|token)=[^\s&;'\"]+")
+# From the colon after the user to the last @ before a blank or a quote: a password may hold any other sign. After the
+# colon of a web address there may be a port, and an @ behind it is something else: http://host:5000/#/models/m@champion
+IN_ADDRESS = re.compile(
+    r"(?:(?<=http://)|(?<=https://))[^\s:/@'\"]*:(?!\d{1,5}(?:[/?#\s'\"]|$))[^\s'\"]+@"
+    r"|(?<=://)(?<!http://)(?<!https://)[^\s:/@'\"]*:[^\s'\"]+@"
+)
+AS_SETTING = re.compile(r"(?i)\b(password|passwd|pwd|secret|token)=(?:'[^']*'|[^\s&;'\"]+)")
 
 
 def masked(text: str) -> str:
     """The text without the passwords that stand in its addresses: `postgresql://ann:***@host/mlflow`."""
-    return AS_SETTING.sub(rf"\1={HIDDEN}", IN_ADDRESS.sub(rf"\1:{HIDDEN}@", text))
+    hidden = IN_ADDRESS.sub(lambda found: f"{found[0].split(':')[0]}:{HIDDEN}@", text)
+    return AS_SETTING.sub(rf"\1={HIDDEN}", hidden)
 
 
 def without_user(address: str) -> str:
