@@ -118,8 +118,11 @@ def _turn(name: str, alias: str, what: str, say: Say) -> Iterator[Turn]:
 
 
 def _give(turn: Turn, which: Version, now: Version | None, alias: str, why: str) -> None:
-    """now: who has it.  The alias comes first: a history that lacks a move is mended by the next one"""
+    """now: who has it.  The alias comes first: a move that the history lacks is found and noted by the next one"""
     moves = history(which.name, alias)
+    last = moves[-1]["version"] if moves else None
+    if now is not None and now.number != last:
+        moves.append({"version": now.number, "from": last, "at": _now(), "by": "", "why": "found there"})
     moves.append(
         {"version": which.number, "from": _number(now), "at": _now(), "by": _user(), "why": why[:200]}
     )

@@ -12,7 +12,7 @@ import torch
 from experiments import environment
 from experiments.diagnosis import usable_cores
 from experiments.original import Original
-from experiments.recipe import Prepared
+from experiments.recipe import SPLIT_FIELDS, Prepared
 from widedeep.config import Config, from_dict
 from widedeep.device import resolve_device
 from widedeep.errors import DeviceError
@@ -150,10 +150,10 @@ def _source_text(source: Mapping[str, Any]) -> str:
 
 def _settings(original: Original) -> list[Check]:
     """Whether recipe.json, which is a file, says what the run's parameters say, which nobody can change."""
-    logged: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
+    logged: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "train": {}}
     for key, value in original.parameters.items():
         section, _, name = key.partition(".")
-        if section in logged:
+        if section in logged and (section != "data" or name in SPLIT_FIELDS):  # where the data are may change
             logged[section][name] = value
     if not logged["model"]:
         return []  # as of `evaluate`, which logs none

@@ -65,7 +65,7 @@ class Measure:
         return asdict(self) | {"verdict": self.verdict}
 
     def _shown(self, value: float) -> str:
-        if not self.significant:  # a count, of which any is too many
+        if not self.share and value == int(value):  # a count
             return f"{value:.0f}"
         return f"{value:.1%}" if self.share else f"{value:.3g}" if value >= 1 else f"{value:.3f}"
 

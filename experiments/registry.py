@@ -172,11 +172,9 @@ def check_may_write(name: str) -> None:
 
 
 def numbers(name: str) -> list[int]:
-    """Of the versions that there are, ascending."""
-    try:
+    """Of the versions that there are, ascending.  Raises  RegistryError"""
+    with reported(f"list the versions of {name}"):
         return sorted(int(made.version) for made in MlflowClient().search_model_versions(f"name = '{name}'"))
-    except MlflowException:
-        return []
 
 
 def version_of(made: ModelVersion) -> Version:

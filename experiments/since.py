@@ -41,7 +41,7 @@ UNCHANGED, TRAINED = "unchanged", "trained"
 OF_THE_MACHINE = ("device", "checkpoint", "resume", "cuda_graphs")
 OF_THE_VERDICT = (
     "bootstrap", "register", "alias", "gate", "gate_samples", "experiment", "run_name", "since",
-    "on_drift", "max_psi", "max_new_users", "max_new_items", "max_lost",
+    "tensorboard", "on_drift", "max_psi", "max_new_users", "max_new_items", "max_lost",
 )  # fmt: skip
 OF_THE_WORK = ("storage", "study", "jobs")  # how a search is done, and not what it looks for
 COUNTED = {"interactions": "num_rows", "users": "users", "items": "items"}  # fields of a data set's profile

@@ -63,11 +63,6 @@ def job(config: DataConfig, against: str, job_config: JobConfig, console: Consol
         raise vetting.refusal(found.drift, against, "the table above")
 
 
-def profile(dataset: Dataset, config: DataConfig) -> list[tuple[str, str]]:
-    """(what, value) about a data set."""
-    return profiling.examine(dataset, config).profile.rows()
-
-
 def _description(dataset: Dataset, found: Vetted, parts: Split, against: str) -> str:
     """The run as a short report in Markdown."""
     profile = found.found.profile

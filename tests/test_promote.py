@@ -182,6 +182,19 @@ def test_an_alias_that_was_moved_by_hand_goes_back_to_the_last_that_we_know(stor
     assert where(store) == 2
 
 
+@pytest.mark.usefixtures("answering")
+def test_a_move_by_hand_is_noted_by_the_next(store: MlflowClient) -> None:
+    first, _, third = make_versions(store, 3)
+    aliases.move_alias(first, "champion", "a test")
+    store.set_registered_model_alias("m", "champion", "2")  # in the UI
+    aliases.move_alias(third, "champion", "a test")
+    assert [(move["version"], move["from"]) for move in aliases.history("m", "champion")] == [
+        (1, None), (2, 1), (3, 2),
+    ]  # fmt: skip
+    aliases.move_back("m", "champion")
+    assert where(store) == 2
+
+
 def test_a_version_that_does_not_answer_never_gets_the_alias(store: MlflowClient) -> None:
     first, second = make_versions(store, 2)
     for version in (first, second):

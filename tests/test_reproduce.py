@@ -135,6 +135,11 @@ def test_another_training_is_not_the_run(original: Run) -> None:
         ),
         (
             "recipe.json",
+            {"config__data__like_threshold": 3.0},
+            "was changed after it (parameters: like_threshold 4.0; recipe.json: like_threshold 3.0)",
+        ),
+        (
+            "recipe.json",
             {"config__train__sead": 1},
             "do not fit this widedeep: TrainConfig has no field 'sead'",
         ),

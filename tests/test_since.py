@@ -158,7 +158,9 @@ def test_the_key_is_of_what_decides_the_result(board_data: Prepared) -> None:
 
     same = key()
     assert key(Config(train=TrainConfig(device="cpu", checkpoint="a.ckpt"))) == same
-    assert key(gate="strict", run_name="nightly", since="champion", bootstrap=10) == same
+    assert (
+        key(gate="strict", run_name="nightly", since="champion", bootstrap=10, tensorboard="boards") == same
+    )
     assert key(Config(train=TrainConfig(seed=1))) != same
     assert key(search=StudyConfig(jobs=3, study="nightly", storage="a.journal")) == same
     assert key(search=StudyConfig(trials=5)) != same
