@@ -5,7 +5,7 @@ Source  Gebru et al. 2021, Datasheets for Datasets, arXiv 1803.09010: its questi
 
 from __future__ import annotations
 
-from experiments import profiling, report
+from experiments import report
 from experiments.flags import as_flags
 from experiments.recipe import Prepared
 from widedeep.config import Config
@@ -23,7 +23,7 @@ def write(data: Prepared) -> str:
     """As Markdown."""
     dataset, config, split = data.dataset, data.config, data.split
     rows = dataset.interactions
-    facts = [("", dataset.name), *profiling.examine(dataset, config).profile.rows()]
+    facts = [("", dataset.name), *data.examined.profile.rows()]
     parts = [("train", split.train), ("validation", split.validation), ("test", split.test)]
     sizes = [
         ["part", "interactions", "liked"],

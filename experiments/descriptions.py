@@ -117,7 +117,8 @@ def result_line(results: Results) -> str:
     beaten = [name for name, gain in others if gain.absolute.low > 0]
     rest = ""
     if len(beaten) == len(others):
-        rest = f" It is surely better than {_listed(beaten)}, too."
+        too = ", too" if best[1].absolute.low > 0 else ""
+        rest = f" It is surely better than {_listed(beaten)}{too}."
     elif others:
         left = [name for name, gain in others if not gain.absolute.low > 0]
         rest = f" Of the others, it is not surely better than {_listed(left)}."
@@ -174,8 +175,11 @@ def _broken(command: str) -> str:
 
 
 def table_of(results: Results, run: Run) -> list[str]:
+    table = report.described_table(report.short_rows(results.all))
+    if report.SUMMARY_FIGURE not in run.pictures:
+        return [table, f"{report.INTERVALS} Baselines are tuned on the same validation part."]
     return [
-        report.described_table(report.short_rows(results.all)),
+        table,
         f"{report.INTERVALS} Those of the baselines, which are tuned on the same validation part:",
         f"![NDCG@10](get-artifact?run_uuid={run.id}&path={report.SUMMARY_FIGURE})",  # the UI's own address
     ]

@@ -19,7 +19,7 @@ from experiments.figures.album import Album
 from experiments.flags import config_from
 from experiments.jobs import JobConfig
 from experiments.judging import Bench
-from experiments.next_commands import reproduce_command
+from experiments.next_commands import again
 from experiments.progress import Console
 from experiments.recipe import Recipe, on_data
 from experiments.stages import evaluation_line, log_results, start, timed
@@ -66,8 +66,7 @@ def job(given: dict[str, Any], job_config: JobConfig, console: Console) -> None:
             f"{what}, trained on what comes before the test part.\n\n"
             f"{data.dataset.name}, split {data.split.description}"
         )
-        commands = [("again", reproduce_command(run))]
-        run.describe(descriptions.of_evaluation(run, what, results, data, commands))
+        run.describe(descriptions.of_evaluation(run, what, results, data, again(run, tested=True)))
         print(f"\n{note}\n{report.plain_table(report.rows(results.all))}")
 
 

@@ -14,7 +14,7 @@ from experiments import data_sheet, descriptions, environment, exposure, report,
 from experiments.exposure import Exposure
 from experiments.flags import as_flags
 from experiments.judging import Results
-from experiments.next_commands import reproduce_command
+from experiments.next_commands import again
 from experiments.recipe import Prepared
 from experiments.stages import Made
 from experiments.tracking import Run
@@ -46,7 +46,10 @@ def write(made: Made, data: Prepared, run: Run, size: int, search: Search | None
         f"## The data\n\n{_data(data)}",
         f"## How it was trained\n\n{_training(made, run, search)}",
         f"## Limits\n\n{_limits(made, data)}",
-        f"## Make it again\n\n```\n{reproduce_command(run)}\n```",
+        *(
+            f"## Make it again\n\n```\n{command}\n```"
+            for _, command in again(run, tested=made.results is not None)
+        ),
     ]
     return descriptions.joined(sections) + "\n"
 

@@ -25,24 +25,29 @@ SEE = "see it"  # makes sense on a terminal alone: who reads a description is th
 
 
 def next_commands(
-    run: Run, published: Published, job: JobConfig, verdict: Verdict | None
+    run: Run, published: Published, job: JobConfig, verdict: Verdict | None, *, tested: bool
 ) -> list[tuple[str, str]]:
     """(what, command) for the UI, the server and the client, to make the run again, and to go back where there is
-    something to go back to."""
+    something to go back to.
+
+    tested  there was a test part: without one there is nothing to hold a second run against
+    """
     model, user = _to_serve(run, published, job, verdict)
-    found = [(SEE, _ui(run)), _serve(model), _ask(user), ("again", reproduce_command(run))]
+    found = [(SEE, _ui(run)), _serve(model), _ask(user), *again(run, tested=tested)]
     if published.version is not None and _moved(published.version, job.alias):
         found.append(("go back", f"{store_prefix()}{rollback_command(published.version.name, job.alias)}"))
     return found
 
 
-def version_commands(run: Run, version: Version, user: Any, alias: str) -> list[tuple[str, str]]:
+def version_commands(
+    run: Run, version: Version, user: Any, alias: str, *, tested: bool
+) -> list[tuple[str, str]]:
     """The same for a version, whoever has the alias.  user: one whom it knows"""
     name = version.name
     return [
         _serve(version.uri),
         _ask(user),
-        ("again", reproduce_command(run)),
+        *again(run, tested=tested),
         (
             f"let it take {alias} if it earns it",
             f"{store_prefix()}{promote_command(name, version.number, alias)}",
@@ -57,7 +62,9 @@ def version_commands(run: Run, version: Version, user: Any, alias: str) -> list[
 def model_commands(name: str, alias: str, user: Any) -> list[tuple[str, str]]:
     """The same for whatever version has the alias."""
     uri = f"models:/{name}@{alias}"
-    recommend = f"python -m experiments recommend --model {uri} --k 10 --out recommendations.parquet"
+    recommend = (
+        f"python -m experiments recommend --model {shlex.quote(uri)} --k 10 --out recommendations.parquet"
+    )
     return [
         _serve(uri),
         _ask(user),
@@ -66,9 +73,9 @@ def model_commands(name: str, alias: str, user: Any) -> list[tuple[str, str]]:
     ]
 
 
-def reproduce_command(run: Run) -> str:
+def again(run: Run, *, tested: bool) -> list[tuple[str, str]]:
     """Makes the run again and holds the two side by side."""
-    return f"{store_prefix()}python -m experiments reproduce {run.id}"
+    return [("again", f"{store_prefix()}python -m experiments reproduce {run.id}")] if tested else []
 
 
 def store_prefix() -> str:

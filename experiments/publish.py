@@ -72,7 +72,12 @@ def publish(
         ),
     )
     said = registry_texts.of_version(
-        version, made, data, run, gate, version_commands(run, version, user, alias)
+        version,
+        made,
+        data,
+        run,
+        gate,
+        version_commands(run, version, user, alias, tested=made.results is not None),
     )
     version = replace(version, description=said)
     registry.annotate(version, tags={}, description=said)

@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments import trust
+from experiments import profiling, trust
+from experiments.profiling import Examined
 from experiments.progress import Console
 from experiments.trust import Trust
 from widedeep import datasets
@@ -61,6 +62,11 @@ class Prepared:
         if not len(self.split.validation):
             return self.split.train
         return concatenate([self.split.train, self.split.validation])
+
+    @functools.cached_property
+    def examined(self) -> Examined:
+        """Its profile and its ids, counted once."""
+        return profiling.examine(self.dataset, self.config)
 
     @functools.cached_property
     def trust(self) -> Trust:

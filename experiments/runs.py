@@ -59,6 +59,7 @@ class Run:
         self.outbox = Outbox(run_id, self.client)
         self.board: Board | None = None
         self._data = [dict(found.dataset) for found in data]
+        self.pictures: set[str] = set()  # paths of the figures that were drawn
         self._tables: list[dict[str, str]] = []
         self._leader: int | None = None
 
@@ -108,7 +109,9 @@ class Run:
         As MLflow's log_table, which reads what is there and appends: here a table that is written again is replaced.
         """
         self._made(path, lambda file: frame.to_json(file, orient="split", index=False))
-        self._tables.append({"path": path, "type": "table"})
+        entry = {"path": path, "type": "table"}
+        if entry not in self._tables:
+            self._tables.append(entry)
         self.tags({"mlflow.loggedArtifacts": json.dumps(self._tables)})
 
     def parquet(self, frame: pd.DataFrame, path: str) -> None:

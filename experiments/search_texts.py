@@ -16,6 +16,7 @@ def table(search: Search) -> list[list[str]]:
     """A row for each trial; with several objectives the trials that none surpasses in all of them are marked."""
     names = list(dict.fromkeys(name for attempt in search.attempts for name in attempt.params))
     others = [LABELS[name] for name in search.objectives[1:]]
+    pareto = search.pareto
     lines = [["trial", f"validation {LABELS['ndcg']}", *others, "state", *names]]
     for attempt in search.attempts:
         state = attempt.state.lower()
@@ -25,7 +26,7 @@ def table(search: Search) -> list[list[str]]:
                 str(attempt.number + 1),
                 "–" if attempt.value is None else f"{attempt.value:.4f}",
                 *(cells or ["–"] * len(others)),
-                f"{state}, Pareto" if attempt.number in search.pareto else state,
+                f"{state}, Pareto" if attempt.number in pareto else state,
                 *(report.setting_text(attempt.params.get(name, "–")) for name in names),
             ]
         )

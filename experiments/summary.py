@@ -8,7 +8,7 @@ from experiments.figures.album import Album
 from experiments.flags import as_flags
 from experiments.gate import Verdict
 from experiments.jobs import JobConfig, promote_command
-from experiments.next_commands import SEE, next_commands, reproduce_command, store_prefix
+from experiments.next_commands import SEE, next_commands, store_prefix
 from experiments.progress import Console
 from experiments.publish import Published
 from experiments.recipe import Prepared
@@ -30,7 +30,7 @@ def finish(
 ) -> None:
     """Write the run's description, and print the result to standard output."""
     dashboard.times(run, data, Album(run, console))
-    commands = next_commands(run, published, job, verdict)
+    commands = next_commands(run, published, job, verdict, tested=made.results is not None)
     to_describe = [command for command in commands if command[0] != SEE]
     run.describe(descriptions.of_model(run, made, data, published, to_describe, search, verdict))
     if data.dataset.truth is not None:
@@ -60,7 +60,7 @@ def finish_search(run: Run, search: Search, data: Prepared) -> None:
     """The end of `tune`."""
     train = f"{store_prefix()}python -m experiments train {as_flags(search.best.config)}"
     lines = search_texts.table(search)
-    commands = [("train the best", train), ("again", reproduce_command(run))]
+    commands = [("train the best", train)]
     run.describe(descriptions.of_search(run, search, data, lines, commands))
     print()
     print(report.plain_table(lines))

@@ -55,7 +55,7 @@ class Trust:
     @property
     def caution(self) -> str:
         """What is no mistake and yet flatters; empty where nothing does."""
-        if not self.later:
+        if self.later is None or self.later < 0.005:
             return ""
         return (
             f"{self.later:.0%} of the rows before the test part are later than the middle one of it: what other users "

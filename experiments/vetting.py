@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments import aliases, drift, profiling, references
+from experiments import aliases, drift, references
 from experiments.drift import Drift
 from experiments.figures import profile as profile_figures
 from experiments.figures.album import Album
@@ -45,7 +45,7 @@ def vet(data: Prepared, job: JobConfig, run: Run, console: Console) -> None:
 
 
 def _against_champion(data: Prepared, job: JobConfig, run: Run, console: Console) -> None:
-    examined = profiling.examine(data.dataset, data.config)
+    examined = data.examined
     found = Vetted(examined, warnings(examined.profile))
     champion = None
     if job.register and job.on_drift != "ignore":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,7 @@ def test_times_are_shown_with_their_shares_and_with_what_is_left() -> None:
 def test_the_console_knows_what_head_the_time_of_trainings_went_to(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 100.0, 101.0, 103.0, 107.0, 115.0, 131.0, 163.0])
     console = Console()
-    monkeypatch.setattr("experiments.progress.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("experiments.progress.time", types.SimpleNamespace(monotonic=lambda: next(now)))
     with console.training("select") as show:
         for head, done in (
             ("wide", 0),

@@ -214,7 +214,9 @@ def test_a_search_is_logged_with_everything_that_it_has(
 ) -> None:
     monkeypatch.setenv("WIDEDEEP_FIGURES", "strict")
     with open_run("tune", "figures") as run:
-        study.log(_full(40, directions), Album(run, Console()), "a search")
+        study.log(
+            _full(40, directions), Album(run, Console()), "a search", ["NDCG@10", "cost"][: len(directions)]
+        )
         files = {Path(file.path).name for file in store.list_artifacts(run.id, "figures")}
     found = {"search.png", "search_importances.png", "search_slices.png", "search_parallel.png", "study.html"}
     assert files == (found if len(directions) == 1 else found | {"search_pareto.png"})

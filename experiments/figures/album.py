@@ -78,6 +78,7 @@ class Album:
                 )
             few.save(file, optimize=True)
             self.run.file(file, str(PurePath(path).parent))
+        self.run.pictures.add(path)
 
     def _failed(self, path: str, error: Exception) -> None:
         where = str(PurePath(path).with_suffix(".failed.txt"))

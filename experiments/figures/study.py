@@ -20,12 +20,11 @@ Drawer = Callable[[optuna.Study, Sequence[str], str], Figure | None]
 SMALL_FROM = 200  # trials: then points are drawn smaller
 
 
-def log(study: optuna.Study, album: Album, about: str, objectives: Sequence[str] = ()) -> None:
+def log(study: optuna.Study, album: Album, about: str, names: Sequence[str]) -> None:
     """Everything that there is to see of a study, into figures/ of the run.
 
-    about  what was searched, for the titles;  objectives: their names, in words
+    about  what was searched, for the titles;  names: of the objectives, in words
     """
-    names = list(objectives) or list(study.metric_names or ()) or _numbered(study)
     drawers: dict[str, Drawer] = {
         "search": history,
         "search_importances": importances,
@@ -36,11 +35,6 @@ def log(study: optuna.Study, album: Album, about: str, objectives: Sequence[str]
     for name, draw in drawers.items():
         album.add(f"figures/{name}.png", lambda draw=draw: draw(study, names, about))  # type: ignore[misc]
     album.add("figures/study.html", lambda: study_page.made(study, names, about))
-
-
-def _numbered(study: optuna.Study) -> list[str]:
-    count = len(study.directions)
-    return ["objective"] if count == 1 else [f"objective {number + 1}" for number in range(count)]
 
 
 def history(study: optuna.Study, names: Sequence[str], about: str) -> Figure | None:
