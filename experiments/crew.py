@@ -132,7 +132,7 @@ class Crew:
         ended = [
             trial.number
             for trial in studies.finished(self.study)
-            if Worker.of(trial) == hand.name and not trial.user_attrs.get("interrupted")
+            if hand.name.is_same(Worker.of(trial)) and not trial.user_attrs.get("interrupted")
         ]
         missed = [number for number in ended if number not in self._told]
         for number in missed:

@@ -57,7 +57,7 @@ def job(given: dict[str, Any], job_config: JobConfig, console: Console) -> None:
             run, "evaluate", lambda: Bench(data, job_config.bootstrap, console).against_baselines(model)
         )
         album = Album(run, console)
-        log_results(results, data, run, album, job_config.bootstrap)
+        log_results(results, data, run, album)
         dashboard.model(model, results.model, data, album)
         dashboard.times(run, data, album)
         console.say(f"evaluate: {evaluation_line(results)}")

@@ -43,9 +43,13 @@ class Kept:
     @classmethod
     def begin(cls, folder: Path, run_id: str, tracking_uri: str) -> Kept:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.jsonl"
-        kept = cls(path, path.open("a", encoding="utf-8"))
-        _lock(kept._file)
+        while True:
+            path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.jsonl"
+            file = path.open("a", encoding="utf-8")
+            if _lock(file) and path.exists():
+                break
+            file.close()  # a `sync` came upon it before it was ours, and throws it away, as there is nothing in it
+        kept = cls(path, file)
         kept.run_id, kept.tracking_uri = run_id, masked(tracking_uri).replace(f":{HIDDEN}@", "@")
         kept._append({"form": FORM, "run_id": run_id, "tracking_uri": kept.tracking_uri})
         _to_disk(folder)

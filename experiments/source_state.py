@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ def state(root: Path, kept_bytes: int = KEPT_BYTES) -> SourceState:
     new = tuple(sorted(name for name in os.fsdecode(listed).split("\0") if name.endswith(".py")))
     whole = _diff(root, new)
     if whole is None:
-        whole = b"# git did not say what differs from the commit\n"
+        # never the same twice: what is unknown is equal to nothing
+        whole = f"# git did not say what differed from the commit at {time.time_ns()}\n".encode()
     if not whole:
         return SourceState(commit)
     end = whole.rfind(b"\n", 0, kept_bytes) + 1 if len(whole) > kept_bytes else len(whole)

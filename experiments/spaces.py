@@ -113,8 +113,9 @@ class _Nearest(FixedTrial):
     ) -> float:
         value = self._near(name, low, high, log)
         if step is not None:
-            value = low + round((value - low) / step) * step
-        return float(self._keep(name, min(value, high)))
+            last = math.floor((high - low) / step + 1e-9)  # Optuna's: the highest may be between two steps
+            value = low + min(round((value - low) / step), last) * step
+        return float(self._keep(name, value))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         value = low + round((self._near(name, low, high, log) - low) / step) * step

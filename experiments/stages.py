@@ -103,7 +103,7 @@ def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, 
         bench = Bench(data, job_config.bootstrap, console)
         with World.current().all_threads():
             results = timed(run, "evaluate", lambda: bench.against_baselines(judged))
-        log_results(results, data, run, album, job_config.bootstrap)
+        log_results(results, data, run, album)
         dashboard.model(evaluated, results.model, data, album)
         console.say(f"evaluate: {evaluation_line(results)}")
     if evaluated is not None and not job_config.refit:
@@ -114,8 +114,8 @@ def make(selection: Selection, data: Prepared, job_config: JobConfig, run: Run, 
     return Made(selection, results, evaluated, final, ALL)
 
 
-def log_results(results: Results, data: Prepared, run: Run, album: Album, bootstrap: int) -> None:
-    """The report as metrics, tables, figures and Parquet.  bootstrap: resamples of the users, for the figures"""
+def log_results(results: Results, data: Prepared, run: Run, album: Album) -> None:
+    """The report as metrics, tables, figures and Parquet."""
     reports = results.all
     run.metrics(report.metrics_of(reports) | {"average_precision": likes.average_precision(results.model)})
     run.json([found.to_dict() for found in reports], "evaluation/report.json")
@@ -124,7 +124,7 @@ def log_results(results: Results, data: Prepared, run: Run, album: Album, bootst
     run.table(report.slices_frame(reports), "evaluation/slices_table.json")
     run.parquet(per_user_frame(reports), "evaluation/per_user.parquet")
     run.text(report.document(reports, data.dataset.name, data.split.description), "evaluation/report.md")
-    dashboard.results(reports, data, album, bootstrap)
+    dashboard.results(results, data, album)
 
 
 def live_curves(run: Run) -> Progress:

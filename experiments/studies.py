@@ -33,6 +33,9 @@ RETRIES = 2  # of a trial whose process ended: settings that need too much memor
 UNPRUNED_TRIALS = 2  # before any is pruned
 UNPRUNED_EPOCHS = 10  # of every trial: a late bloomer is not to be cut at once
 PATIENCE = 10  # epochs without a better value, before a trial below the median is pruned
+CLOCK_SLACK = (
+    2.0  # seconds by which a process's start may seem to move: the system's own clock has whole ones
+)
 NEWBORN = 60  # seconds in which a trial may not have said yet whose it is
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
     "ndcg": "maximize",
@@ -151,11 +154,18 @@ class Worker:
         if self.host != socket.gethostname():
             return False
         try:
-            process = psutil.Process(self.pid)
-            another = abs(process.create_time() - self.started) > 1
-            return bool(another or process.status() == psutil.STATUS_ZOMBIE)
+            if not self.is_same(Worker.of_process(self.pid)):
+                return True
+            return bool(psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
+
+    def is_same(self, other: Worker | None) -> bool:
+        return (
+            other is not None
+            and (self.host, self.pid) == (other.host, other.pid)
+            and abs(self.started - other.started) < CLOCK_SLACK
+        )
 
 
 def retried(trials: Iterable[FrozenTrial]) -> set[int]:
@@ -199,7 +209,7 @@ def give_up_lost(study: optuna.Study, of: Worker | None = None, limit: int | Non
     given_up = []
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         worker = Worker.of(trial)
-        lost = (_is_old(trial) if worker is None else worker.is_gone) if of is None else worker == of
+        lost = (_is_old(trial) if worker is None else worker.is_gone) if of is None else of.is_same(worker)
         if lost and _failed(study, trial) and not try_again(study, trial, limit):
             given_up.append(trial.number)
     return given_up

@@ -8,6 +8,7 @@ Each write goes to the store that the job wrote to; MLFLOW_TRACKING_URI says whe
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -31,16 +32,15 @@ def job(folder: Path, console: Console) -> None:
         print(f"Nothing waits in {folder}.")
     troubles = []
     for path in files:
-        kept = Kept.open(path)
-        if kept is None:
-            console.say(f"sync: {path} is written by a job that still runs, which sends it itself")
-            continue
         try:
-            print(_send(kept))
+            kept = Kept.open(path)
+            if kept is None:
+                console.say(f"sync: {path} is written by a job that still runs, which sends it itself")
+                continue
+            with contextlib.closing(kept):
+                print(_send(kept))
         except TrackingError as error:
             troubles.append(str(error))
-        finally:
-            kept.close()
     if troubles:
         raise TrackingError("\n".join(troubles))
 

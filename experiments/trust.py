@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from widedeep.interactions import Interactions
+from widedeep.interactions import Interactions, duplicate_pairs
 from widedeep.split import Split
 
 IN_ORDER = ("user-time", "leave-last-out", "time")  # splits whose test rows come after what is trained on
@@ -77,12 +77,9 @@ def look(split: Split, rows: int) -> Trust:
 
 def _shared(parts: Sequence[Interactions]) -> int:
     """Pairs that are in more than one part."""
-    user, _ = pd.factorize(np.concatenate([part.user_id for part in parts]))
-    item, items = pd.factorize(np.concatenate([part.item_id for part in parts]))
-    pairs = user.astype(np.int64) * max(1, len(items)) + item
-    ends = np.cumsum([len(part) for part in parts])
-    apart = sum(len(np.unique(some)) for some in np.split(pairs, ends[:-1]))
-    return int(apart - len(np.unique(pairs)))
+    user = np.concatenate([part.user_id for part in parts])
+    item = np.concatenate([part.item_id for part in parts])
+    return duplicate_pairs(user, item) - sum(duplicate_pairs(part.user_id, part.item_id) for part in parts)
 
 
 def _out_of_time(split: Split) -> int:

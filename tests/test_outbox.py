@@ -7,14 +7,17 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 import tracking_servers
 from experiment_runs import run
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
+from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 from tracking_servers import MODES, Between
 
+from experiments import kept as kept_module
 from experiments import outbox
 from experiments.kept import Kept
 from experiments.tracking import Run, open_run
@@ -207,16 +210,44 @@ def test_sampling_goes_on_when_the_server_is_back(
 ) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     name = "system/cpu_utilization_percentage"
+
+    def sampled() -> int:
+        return len(client.get_metric_history(parent.id, name))
+
     with open_run("tune", "a") as parent:
+        sampler = run_id_to_system_metrics_monitor[parent.id]._process
         between.become("a page")
         parent.metrics({"loss": 1.0})
+        sampler.join(60)
+        assert not sampler.is_alive(), "MLflow's own gives up"
         between.become("")
+        before = sampled()
         parent.metrics({"loss": 0.5})
-        before = client.get_run(parent.id).data.metrics.keys()
         end = time.monotonic() + 60
-        while name not in client.get_run(parent.id).data.metrics:
-            assert time.monotonic() < end, before
+        while sampled() < before + 2:
+            assert time.monotonic() < end
             time.sleep(0.05)
+
+
+def test_a_file_that_sync_finds_before_its_job_has_it_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = kept_module._lock
+    found: list[Path] = []
+
+    def after_sync(file: IO[str]) -> bool:
+        if not found:
+            found.append(Path(file.name))
+            left = Kept.open(found[0])
+            assert left is not None
+            left.close()
+        return lock(file)
+
+    monkeypatch.setattr(kept_module, "_lock", after_sync)
+    kept = Kept.begin(tmp_path, "abc", "http://host")
+    assert kept.path.is_file()
+    assert found != [kept.path]
+    assert list(tmp_path.iterdir()) == [kept.path]
 
 
 def test_a_file_that_another_has_open_or_that_was_cut_off_is_read_right(tmp_path: Path) -> None:

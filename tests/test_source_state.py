@@ -109,3 +109,13 @@ def test_this_source_is_known() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("needs a clone of the repository")
     assert len(state(ROOT).commit) == 40
+
+
+def test_what_git_cannot_say_is_equal_to_nothing(source: Path) -> None:
+    (source / "widedeep" / "model.py").write_text("layers = 3\n")
+    blob = git(source, "rev-parse", "HEAD:widedeep/model.py").decode().strip()
+    (source / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    found = state(source)
+    assert found.commit
+    assert "git did not say" in found.diff
+    assert state(source).sha256 != found.sha256

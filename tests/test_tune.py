@@ -29,6 +29,7 @@ from experiments import (
 from experiments.jobs import JobConfig
 from experiments.progress import Console, Silent
 from experiments.recipe import Prepared
+from experiments.studies import Worker
 from experiments.study_config import MEMORY, StudyConfig
 from experiments.tracking import open_run
 from experiments.trials import Trials
@@ -197,12 +198,23 @@ def test_the_nearest_point_of_a_space() -> None:
         trial.suggest_int("ranking_hidden", 100, 1000, step=50)
         trial.suggest_categorical("learn_from", ["all", "likes"])
         trial.suggest_float("of_mine", 2.0, 4.0)
+        trial.suggest_float("ranking_dropout", 0.0, 0.25, step=0.1)
         trial.suggest_categorical("ranking_dim", [32, 64, 100])
         return base
 
-    assert spaces.nearest(suggest, Config()) == {
+    assert spaces.nearest(suggest, Config(), wanted={"ranking_dropout": 0.25}) == {
         "ranking_learning_rate": 1e-3, "ranking_hidden": 500, "learn_from": "all", "of_mine": 3.0, "ranking_dim": 100,
+        "ranking_dropout": 0.2,
     }  # fmt: skip
+
+
+def test_a_worker_is_the_same_though_its_start_seems_to_have_moved() -> None:
+    worker = Worker.this()
+    moved, another = (dataclasses.replace(worker, started=worker.started - ago) for ago in (1.0, 60.0))
+    assert moved.is_same(worker)
+    assert not moved.is_gone
+    assert not another.is_same(worker)
+    assert another.is_gone
 
 
 def test_a_password_is_not_logged() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import cache
 
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from experiments.figures import catalogue, embedding, examples, examples_page, f
 from experiments.figures import training as of_training
 from experiments.figures.album import Album
 from experiments.gate import Verdict
+from experiments.judging import Results
 from experiments.recipe import Prepared, Selection
 from experiments.report import SUMMARY_DPI, SUMMARY_FIGURE
 from experiments.tracking import Run
@@ -27,14 +27,16 @@ def training(selection: Selection, data: Prepared, album: Album) -> None:
     album.add("figures/training_curves.png", lambda: of_training.curves(selection.curves, kept, about))
 
 
-def results(reports: Sequence[Report], data: Prepared, album: Album, bootstrap: int) -> None:
-    """The model beside the others.  reports: the model's first;  bootstrap: resamples of the users"""
-    ours = reports[0]
+def results(found: Results, data: Prepared, album: Album) -> None:
+    """The model beside the others."""
+    ours, reports = found.model, found.all
     about = f"{data.dataset.name}, split {data.split.method}, {ours.users:,} test users"
     rows = f"{data.dataset.name}, split {data.split.method}, {ours.rows:,} test ratings"
     album.add("figures/ndcg_by_model.png", lambda: report.by_model(reports, "ndcg_at_10", about))
     album.add(SUMMARY_FIGURE, lambda: report.by_model(reports, "ndcg_at_10", about), dpi=SUMMARY_DPI)
-    album.add("figures/differences.png", lambda: forest.against_others(reports, about, samples=bootstrap))
+    album.add(
+        "figures/differences.png", lambda: forest.against_others(reports, about, samples=found.bootstrap)
+    )
     album.add("figures/slices.png", lambda: report.by_slice(reports, about))
     album.add("figures/trade_offs.png", lambda: catalogue.trade_offs(reports, about))
     album.add("figures/reliability.png", lambda: report.reliability(ours, rows))
