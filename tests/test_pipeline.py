@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
 from pathlib import Path
 
-import numpy as np
-import optuna
 import pandas as pd
 import pytest
 import typed
@@ -20,17 +17,9 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from experiments import recipe, registry, search_space, spaces, tracking, tune
-from experiments.jobs import JobConfig
-from experiments.progress import Console
-from experiments.recipe import Prepared
-from experiments.study_config import StudyConfig
-from experiments.tracking import open_run
+from experiments import registry, tracking
 from widedeep.baselines import BASELINES
-from widedeep.config import Config, DataConfig, ModelConfig, TrainConfig
-from widedeep.datasets import Dataset
-from widedeep.errors import RegistryError, TrainingError
-from widedeep.interactions import Interactions
+from widedeep.config import ModelConfig, TrainConfig
 from widedeep.recommender import Recommender
 
 pytest_plugins = ["experiment_fixtures"]
@@ -349,33 +338,6 @@ def test_train_registers_nothing_unless_told(first: Done, shared_store: MlflowCl
     assert Recommender.load(path).recommend(1).item_ids
 
 
-def test_train_without_a_test_part_trains_on_everything(store: MlflowClient, tmp_path: Path) -> None:
-    rows = pd.DataFrame(
-        {"user": [f"u{n // 20}" for n in range(800)], "item": [f"i{n % 20 + n // 400}" for n in range(800)]}
-    )
-    rows.to_csv(tmp_path / "train.csv", index=False)
-    settings = {
-        name: value
-        for name, value in TRAINING.items()
-        if name not in ("dataset", "users", "items", "interactions")
-    }
-    done = ok(
-        "train", "--dataset", "files", "--ratings", "train.csv", "--user-col", "user", "--item-col", "item",
-        "--split", "none", "--register", "mine", "--alias", "champion", *words(settings),
-    )  # fmt: skip
-    assert "there are no test figures" in done.out
-    assert "without a gate" in done.err
-    model = registry.load("models:/mine@champion")
-    assert len(model.histories.item_index) == 800
-    assert model.recommend("u0", 3, exclude_seen=False).cold_start is None
-    [found] = store.search_runs(
-        [store.get_experiment_by_name("widedeep").experiment_id], "tags.job = 'train'"
-    )
-    assert "ndcg_at_10" not in found.data.metrics
-    assert "validation/ndcg_at_10" in found.data.metrics
-    assert store.get_model_version_by_alias("mine", "champion").tags["gate"] == "not asked"
-
-
 def test_tune_ends_with_the_command_that_trains_the_best(first: Done) -> None:
     del first
     done = ok_with_figures("tune", *words(SETTINGS | {"trials": "2"}))
@@ -385,48 +347,6 @@ def test_tune_ends_with_the_command_that_trains_the_best(first: Done) -> None:
     assert run(*command, "--help-me").err.startswith(
         "error: There is no flag --help-me"
     )  # the others there are
-
-
-def test_the_search_never_looks_at_the_test_part(store: MlflowClient) -> None:
-    del store
-    console = Console()
-    config = Config(
-        DataConfig(dataset="synthetic", users=60, items=40, interactions=1500),
-        ModelConfig(ranking_hidden=16),
-        TrainConfig(epochs=2, ranking_epochs=3, device="cpu"),
-    )
-    data = recipe.prepare(config.data, console)
-    spoilt = dataclasses.replace(
-        data, split=dataclasses.replace(data.split, test=data.split.test.take(np.arange(0)))
-    )
-    found = []
-    for prepared in (data, spoilt):
-        with open_run("tune", "a") as tracked:
-            settings = StudyConfig(trials=3, storage="memory")
-            search = tune.search(config, prepared, JobConfig(), settings, tracked, console)
-        found.append([(attempt.value, attempt.config) for attempt in search.attempts])
-    assert found[0] == found[1]
-
-
-def test_a_search_whose_trials_all_fail_says_why(store: MlflowClient, board: Dataset) -> None:
-    del store
-    interactions = board.interactions
-    parts = recipe.split(interactions, DataConfig())
-    config = Config(train=TrainConfig(learning_rate=10.0, epochs=1, ranking_epochs=1, device="cpu"))
-    broken = dataclasses.replace(parts, train=_with_endless_ratings(parts.train))
-    prepared = Prepared(board, broken, config.data)
-    with (
-        open_run("tune", "a") as tracked,
-        pytest.raises(TrainingError, match="None of the 2 trials got to its end"),
-    ):
-        tune.search(
-            config, prepared, JobConfig(), StudyConfig(trials=2, storage="memory"), tracked, Console()
-        )
-
-
-def _with_endless_ratings(rows: Interactions) -> Interactions:
-    assert rows.rating is not None
-    return dataclasses.replace(rows, rating=np.where(rows.rating > 4, np.inf, rows.rating).astype(np.float32))
 
 
 def test_evaluate_trains_the_recipe_of_a_model_again(
@@ -461,27 +381,6 @@ def test_evaluate_takes_a_file_and_another_split(first: Done, main_run: Run) -> 
     assert set(table(done.out)) >= METRICS
 
 
-@pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_recommend_writes_a_row_for_each_place(
-    first: Done, version: ModelVersion, tmp_path: Path, ending: str
-) -> None:
-    del first
-    out = tmp_path / f"recs.{ending}"
-    uri = f"models:/widedeep/{version.version}"
-    ok("recommend", "--model", uri, "--k", "7", "--out", str(out), "--user_batch", "32", "--device", "cpu")
-    found = pd.read_parquet(out) if ending == "parquet" else pd.read_csv(out)
-    assert list(found.columns) == ["user_id", "item_id", "rank", "score"]
-    assert found["user_id"].nunique() == 250
-    assert (found.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == list(range(1, 8)))).all()
-    model = registry.load(uri)
-    for user in (1, 60, 250):
-        mine = found[found["user_id"] == user]
-        answer = model.recommend(user, 7)
-        assert mine["item_id"].tolist() == answer.item_ids
-        assert mine["score"].tolist() == pytest.approx(answer.scores, abs=1e-5)
-    assert [path.name for path in tmp_path.iterdir()] == [out.name]  # no half file beside it
-
-
 def test_all_commands_in_texts_are_such(
     first: Done, shared_store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,112 +397,3 @@ def test_all_commands_in_texts_are_such(
     assert len(found) >= 8  # of one main job
     for command in found:
         typed.check(command, monkeypatch)
-
-
-def test_recommend_takes_users_from_a_file(version: ModelVersion, tmp_path: Path) -> None:
-    users = tmp_path / "users.txt"
-    users.write_text("3\n\n5\n3\n999999\n")
-    out = tmp_path / "recs.parquet"
-    uri = f"models:/widedeep/{version.version}"
-    done = ok("recommend", "--model", uri, "--users", str(users), "--out", str(out), "--device", "cpu")
-    assert "1 users are not in the training data" in done.out
-    found = pd.read_parquet(out)
-    assert found["user_id"].unique().tolist() == [3, 5, 999999]
-    pd.DataFrame({"user_id": [4]}).to_csv(tmp_path / "users.csv", index=False)
-    ok(
-        "recommend",
-        "--model",
-        uri,
-        "--users",
-        str(tmp_path / "users.csv"),
-        "--out",
-        str(out),
-        "--device",
-        "cpu",
-    )
-    assert pd.read_parquet(out)["user_id"].unique().tolist() == [4]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--model", "models:/nothing@champion"], "Could not get models:/nothing@champion"),
-        (["--model", "missing.pth"], "There is no model file missing.pth"),
-        (["--out", "/nowhere/recs.csv"], "there is no folder /nowhere"),
-        (["--users", "nobody.txt"], "There is no file of users nobody.txt"),
-    ],
-)
-def test_recommend_explains_what_it_cannot_do(first: Done, arguments: list[str], said: str) -> None:
-    del first
-    done = run("recommend", *arguments)
-    assert done.status == 2
-    assert said in done.err
-
-
-def test_validate_prints_what_is_in_a_data_set(store: MlflowClient) -> None:
-    del store
-    done = ok("validate", "--dataset", "synthetic", "--users", "50", "--items", "30", "--interactions", "900")
-    found = table(done.out)
-    assert found["interactions"] == ["900"]
-    assert found["users"] == ["50"]
-    assert found["density"] == ["60.000%"]
-    assert "the data can be trained on" in done.out
-
-
-def test_validate_names_bad_rows_and_counts_repairs(store: MlflowClient, tmp_path: Path) -> None:
-    del store
-    file = tmp_path / "ratings.csv"
-    rows = [
-        f"u{user},i{item},{(user + item) % 5 + 1},{1000 + item}" for user in range(8) for item in range(8)
-    ]
-    file.write_text("user_id,item_id,rating,timestamp\n" + "\n".join([*rows, "u1,i1,4,1"]) + "\n")
-    refused = run("validate", "--dataset", "files", "--ratings", str(file))
-    assert refused.status == 2
-    assert "line" in refused.err
-    repaired = ok("validate", "--dataset", "files", "--ratings", str(file), "--on-bad-rows", "repair")
-    assert "note: " in repaired.out
-    assert table(repaired.out)["interactions"] == ["64"]
-
-
-def test_the_space_holds_the_defaults_and_leaves_alone_what_a_fit_chooses() -> None:
-    point = spaces.nearest(search_space.suggest, Config())
-    assert point == search_space.values(Config())
-    assert search_space.suggest(optuna.trial.FixedTrial(point), Config()) == Config()
-    given = dataclasses.replace(Config(), model=dataclasses.replace(ModelConfig(), wide_l2=100.0))
-    assert search_space.suggest(optuna.trial.FixedTrial(point), given) == given
-
-
-def test_a_configuration_outside_of_the_space_is_still_the_first_trial() -> None:
-    odd = Config(model=ModelConfig(ranking_dropout=0.9, ranking_dim=7), train=TrainConfig(ranking_decay=0.0))
-    point = spaces.nearest(search_space.suggest, odd)
-    assert (point["ranking_dropout"], point["ranking_dim"], point["ranking_decay"]) == (0.8, 32, 1e-5)
-
-
-def test_a_champion_that_cannot_be_read_is_not_beaten_by_default(store: MlflowClient, tmp_path: Path) -> None:
-    """As after a change of the bundle's form: the new version stays, the reason is told, and nothing moves."""
-    store.create_registered_model("widedeep")
-    store.create_model_version("widedeep", str(tmp_path / "gone"))
-    store.set_registered_model_alias("widedeep", "champion", "1")
-    done = ok("main", *words(TINY | {"trials": "1"}))
-    assert (
-        "refused. It could not be compared with widedeep version 1: Could not get models:/widedeep/1"
-        in done.out
-    )
-    assert "promote --version 2 --force" in done.out
-    assert int(store.get_model_version_by_alias("widedeep", "champion").version) == 1
-    assert store.get_model_version("widedeep", "2").tags["gate"] == "refused"
-
-
-def test_a_version_that_does_not_answer_stays_registered_and_says_so(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> float:
-        raise RegistryError("it was registered but does not load")
-
-    monkeypatch.setattr(registry, "check_registered", broken)
-    done = run("train", *words(TRAINING | {"register": "broken", "alias": "champion"}))
-    assert done.status == 2
-    assert "does not load" in done.err
-    found = store.get_model_version("broken", "1")
-    assert (found.tags["gate"], found.aliases) == ("refused", [])
-    assert "Gate: refused (loaded back). it was registered but does not load." in found.description
