@@ -106,13 +106,15 @@ class Server:
         if self._worker is None:
             await self._listen()
 
-    async def load(self) -> None:
+    async def load(self, settled: Callable[[], object] = lambda: None) -> None:
         """Load and warm up the model, report SERVING, and follow its alias from then on.
 
-        Raises  WideDeepError: what ModelStore.start raises
+        settled  called when the model is there and nobody is served yet
+        Raises   WideDeepError: what ModelStore.start raises
         """
         async with self._changing:
             await self.store.start()
+        settled()
         if self._worker is not None:
             await self._listen()
         await self.health.ready()

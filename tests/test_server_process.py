@@ -52,6 +52,20 @@ def test_serves_a_bundle_without_mlflow_and_drains(bundle: Path, tmp_path: Path)
         assert "Traceback" not in server.log
 
 
+def test_the_collector_has_little_to_go_through(bundle: Path, tmp_path: Path) -> None:
+    count = "print('objects', gc.get_freeze_count(), len(gc.get_objects()), flush=True)"
+    (tmp_path / "sitecustomize.py").write_text(f"import atexit, gc\natexit.register(lambda: {count})\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with started("--model", str(bundle), "--port", "0", "--device", "cpu", PYTHONPATH=path) as server:
+        with Client(server.wait_for(r"serving on (\S+)").group(1)) as client:
+            for user in range(20):
+                assert client.recommend(user_id=str(user), k=3).items
+        server.popen.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        frozen, others = map(int, server.wait_for(r"objects (\d+) (\d+)").groups())
+    assert frozen > 10 * others
+
+
 def test_a_second_signal_ends_it_at_once(bundle: Path) -> None:
     with started("--model", str(bundle), "--grace", "60", WIDEDEEP_PORT="0", WIDEDEEP_DEVICE="cpu") as server:
         target = server.wait_for(r"serving on (\S+)").group(1)

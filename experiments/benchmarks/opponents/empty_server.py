@@ -8,7 +8,7 @@ The model is loaded and checked as ever; from then on it answers without a look 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,8 +37,8 @@ class Constant(Recommender):
 
 
 class Empty(app.Server):
-    async def load(self) -> None:
-        await super().load()
+    async def load(self, settled: Callable[[], object] = lambda: None) -> None:
+        await super().load(settled)
         with self.store.lease() as model:
             Constant.catalogue = model.recommender.processor.items.ids[:1000].astype(str).tolist()
         Constant.removed = True
