@@ -75,12 +75,7 @@ class Calls:
                     response_serializer=response.SerializeToString,
                 )
         methods = grpc.method_handlers_generic_handler(service.full_name, handlers)
-        if self._gate is None:
-            return methods
-        refusals = {
-            f"/{service.full_name}/{name}": self._refusing(service.full_name, name) for name in handlers
-        }
-        return Entrance(methods, self._gate.knows, refusals)
+        return Entrance(methods, self._refusal)
 
     def apply(self, limits: StreamLimits) -> None:
         """To streams that are open, too."""
@@ -122,15 +117,25 @@ class Calls:
         if self._gate is not None:
             self._gate.admit(call)
 
-    def _refusing(self, service: str, name: str) -> Callable[..., Any]:
-        """For calls that the gate does not know."""
+    def _refusal(self, details: grpc.HandlerCallDetails) -> Callable[..., Any] | None:
+        """For a call whose message is not worth reading: nobody knows the caller, or too much waits already."""
+        service, name = details.method[1:].split("/")
+        if self._gate is not None and not self._gate.knows(details.invocation_metadata or ()):
+            known = UnavailableError("This token has become known this moment. Try again.")
+            return self._refusing(service, name, known)
+        if overload := self._overload(name):
+            return self._refusing(service, name, overload)
+        return None
+
+    def _refusing(self, service: str, name: str, why: Exception) -> Callable[..., Any]:
+        """why  where the gate has nothing against the call"""
 
         async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
             call = Call(service, name, False, context)
             self._begin(call)
             try:
                 self._admit(call)
-                raise UnavailableError("This token has become known this moment. Try again.")
+                raise why
             except Exception as error:
                 call.code, ending = status.ending(error)
                 call.text = ending.details

@@ -1,8 +1,8 @@
-"""What callers that nobody knows can take of the server: next to nothing.
+"""What calls that are not answered can take of the server: next to nothing.
 
 gRPC waits for the message of a call that is not a stream, however long it takes to come, and until then the call has a
-place among those in flight. So callers without a token are turned away before their message is read, and the services
-that are open to all have few places for each connection, and wait a few seconds.
+place among those in flight. So callers without a token are turned away before their message is read, as are all while
+too much waits, and the services that are open to all have few places for each connection, and wait a few seconds.
 """
 
 from __future__ import annotations
@@ -19,31 +19,23 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class Entrance(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """A service's methods, for callers that are known."""
+    """A service's methods, for calls whose message is worth reading."""
 
     def __init__(
         self,
         methods: grpc.GenericRpcHandler,
-        knows: Callable[[Metadata], bool],
-        refusals: Mapping[str, Callable[..., Any]],
+        refusal: Callable[[grpc.HandlerCallDetails], Callable[..., Any] | None],
     ) -> None:
-        """
-        knows     whether a call with this metadata may go on
-        refusals  by full method name, such as /widedeep.v1.Recommender/Score: what ends a call that may not
-        """
+        """refusal  what ends a call that may not go on; None for one that may"""
         self._methods = methods
-        self._knows = knows
-        self._refusals = {
-            # As for a stream, whatever the method: this is how it gets its turn before a message is there.
-            name: grpc.stream_stream_rpc_method_handler(refusal)
-            for name, refusal in refusals.items()
-        }
+        self._refusal = refusal
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         found = self._methods.service(details)
-        if found is None or self._knows(details.invocation_metadata or ()):
+        if found is None or (refusal := self._refusal(details)) is None:
             return found
-        return self._refusals[details.method]
+        # as for a stream, whatever the method: so it gets its turn before a message is there
+        return grpc.stream_stream_rpc_method_handler(refusal)
 
 
 class OpenServices:

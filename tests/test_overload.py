@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from serving import Running, eventually, recommend, running
+from serving import Feed, Running, eventually, recommend, running
 
 from experiments.benchmarks import overload, overload_client
 from experiments.benchmarks.serving_targets import SERVICE
@@ -42,7 +42,7 @@ def details_of(error: grpc.RpcError, kind: type[Message]) -> Message:
     return found
 
 
-def test_overload_is_refused_before_the_request_is_read_and_says_when_to_come_back(bundle: Path) -> None:
+def test_overload_is_refused_before_there_is_a_request_and_says_when_to_come_back(bundle: Path) -> None:
     with running(bundle, max_wait=0.001) as server, server.stub() as stub:
         recommend(stub, user_id="1")  # so that the lane knows what a ranking costs
         lane = server.server.lanes.rankings
@@ -50,8 +50,10 @@ def test_overload_is_refused_before_the_request_is_read_and_says_when_to_come_ba
             request = pb.RecommendRequest(user_id="1")
             calls = [stub.Recommend.future(request, timeout=60) for _ in range(90)]
             assert eventually(lambda: lane.counts.overloaded > 0, 30)
+            nothing = Feed()
             with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(f"{SERVICE}Recommend")(b"\xff no message", timeout=20)
+                next(channel.stream_stream(f"{SERVICE}Recommend")(iter(nothing), timeout=20))
+            nothing.close()
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert details_of(caught.value, error_details_pb2.ErrorInfo).reason == "OVERLOADED"
             assert details_of(caught.value, error_details_pb2.RetryInfo).retry_delay.ToMicroseconds() > 0
