@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from widedeep.layout import transposed
 from widedeep.topk import top_k
 
 NEIGHBOURS = 20  # items with interactions that stand in for one without
@@ -41,7 +42,7 @@ class ColdItems:
     def fill(self, scores: Tensor) -> None:
         """Write the cold items' columns of `scores` (histories, item_count), in place."""
         if len(self.neighbours):
-            mean = F.embedding_bag(self.neighbours, scores.T.contiguous(), mode="mean")
+            mean = F.embedding_bag(self.neighbours, transposed(scores), mode="mean")
             scores[:, self.warm_count + 1 :] = mean.T
 
     def sources(self, item_index: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from widedeep.crossed import TILE, Crossed
 from widedeep.histories import Histories
+from widedeep.layout import transposed
 
 NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
 
@@ -171,7 +172,7 @@ class ItemWeights(nn.Module):
         left = self.left_items.long()
         by_user = torch.cat(  # (users, histories): sums over each user's entries
             [
-                _sums(left, part.T.contiguous(), self.left_offsets, self.left_values)
+                _sums(left, transposed(part), self.left_offsets, self.left_values)
                 for part in dense.split(TILE)  # type: ignore[no-untyped-call]
             ],
             1,
