@@ -158,8 +158,6 @@ class Calls:
             self._begin(call)
             try:
                 self._admit(call)
-                if refusal := self._overload(name):  # before it costs more than it must
-                    raise refusal
                 call.request = request = parse(raw)
                 if request is None:
                     raise InvalidQueryError("request", "the bytes are not a message of this method's type.")

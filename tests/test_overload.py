@@ -55,6 +55,9 @@ def test_overload_is_refused_before_there_is_a_request_and_says_when_to_come_bac
                 next(channel.stream_stream(f"{SERVICE}Recommend")(iter(nothing), timeout=20))
             nothing.close()
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(f"{SERVICE}Recommend")(b"\xff no message", timeout=20)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert details_of(caught.value, error_details_pb2.ErrorInfo).reason == "OVERLOADED"
             assert details_of(caught.value, error_details_pb2.RetryInfo).retry_delay.ToMicroseconds() > 0
             assert stub.Score(pb.ScoreRequest(user_id="1", item_ids=["1"]), timeout=20).probabilities
