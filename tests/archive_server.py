@@ -44,7 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         if self.server.behaviour == "silent":
-            time.sleep(2)
+            self.connection.settimeout(30)
+            self.connection.recv(1)  # until the other side hangs up
             return
         self.send_response(200)
         self.send_header("Content-Length", "?" if self.server.behaviour == "boundless" else str(len(content)))

