@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import registries
 import torch
 from serving import recommender, running, save_bundle
 
 from server.client import Client
 from server.model_store import ModelStore
+from server.registry import Registry
 from server.settings import ServerSettings
 from server.status import UnavailableError
 from widedeep.errors import BundleError, ConfigError, DeviceError, RegistryError, TrackingError
@@ -144,6 +146,19 @@ def test_a_store_that_is_not_there(uri: str, monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(TrackingError, match=r"There is no MLflow store|cannot be used"):
         load("models:/films@champion", uri)
     assert list(tmp_path.iterdir()) == [], "no empty store is left behind"
+
+
+def test_a_store_that_goes_away_is_not_made_anew(tmp_path: Path) -> None:
+    with registries.registry(tmp_path) as releases:
+        releases.move(releases.add())
+        opened = Registry(releases.uri)
+        found = opened.find(registries.NAME, "champion")
+        releases.file.rename(tmp_path / "elsewhere.db")
+        with pytest.raises(TrackingError, match="There is no MLflow store"):
+            opened.find(registries.NAME, "champion")
+        with pytest.raises(TrackingError, match="There is no MLflow store"):
+            opened.download(found, tmp_path)
+        assert not releases.file.exists(), "an empty store was made in its place"
 
 
 def test_bundle_by_path(tmp_path: Path) -> None:
