@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from server import logs
 from server.command_line import settings_from
+from server.memory import keep_one_heap, settle
 from server.settings import ServerSettings
 from server.worker import Worker
 from server.workers import supervise
@@ -33,6 +33,7 @@ logger = logging.getLogger("server")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns  exit status: 0 after a drain, 2 for settings or a model that cannot be served"""
+    keep_one_heap()
     source = functools.partial(settings_from, arguments, os.environ)
     worker = Worker.of(os.environ)
     try:
@@ -64,15 +65,6 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(coroutine)
-
-
-def settle() -> None:
-    """Take what is there now, which stays, from what the garbage collector goes through.
-
-    That takes 0.1 s, in which all threads stand still, and would come again every few seconds under load.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 async def serve(

@@ -11,7 +11,8 @@ from concurrent.futures import Executor
 from typing import Protocol, TypeVar
 
 from server.backoff import Backoff, Pause
-from server.loader import Loader, free_memory, let_go
+from server.loader import Loader
+from server.memory import free_memory, let_go
 from server.registry import Found
 from server.served import ServedModel, now
 from server.store_status import Counts, ModelState, ModelStatus, RegistryStatus

@@ -5,17 +5,13 @@ Everything here blocks. It runs in the loader's thread, beside the threads that 
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from pathlib import Path
-
-import torch
 
 from server.cache import CacheCounts, ModelCache, default_folder
 from server.registry import Found, Registry, absolute
@@ -192,20 +188,3 @@ def yield_to_others() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         except OSError as error:
             logger.info("models are loaded at the priority of requests: %s", error)
-
-
-def let_go(error: BaseException | None) -> None:
-    """Clear the frames that an error came through: they hold the refused model until the collector comes by."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
-def free_memory() -> None:
-    """Give what a model has left back to the device and to the system."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed; musl has no such
-        if trim is not None:
-            trim(0)

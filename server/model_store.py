@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from server.cache import CacheCounts
 from server.follower import Follower
 from server.lease import Lease
-from server.loader import Loader, free_memory, yield_to_others
+from server.loader import Loader, yield_to_others
+from server.memory import free_memory
 from server.served import ServedModel, now
 from server.settings import ServerSettings
 from server.slot import Slot

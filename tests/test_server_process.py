@@ -66,6 +66,29 @@ def test_the_collector_has_little_to_go_through(bundle: Path, tmp_path: Path) ->
     assert frozen > 10 * others
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
+def test_all_threads_take_memory_from_one_heap(bundle: Path, tmp_path: Path) -> None:
+    """What a model leaves at the end of a heap of another thread would stay."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, ctypes\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.fopen.restype, libc.malloc_info.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)\n"
+        "libc.fclose.argtypes = (ctypes.c_void_p,)\n"
+        "def tell():\n"
+        f"    file = libc.fopen({bytes(tmp_path / 'heaps.xml')!r}, b'w')\n"
+        "    libc.malloc_info(0, file)\n"
+        "    libc.fclose(file)\n"
+        "atexit.register(tell)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with started("--model", str(bundle), "--port", "0", "--device", "cpu", PYTHONPATH=path) as server:
+        with Client(server.wait_for(r"serving on (\S+)").group(1)) as client:
+            client.recommend("1", k=3)
+        server.popen.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert (tmp_path / "heaps.xml").read_text().count("<heap nr=") == 1
+
+
 def test_a_second_signal_ends_it_at_once(bundle: Path) -> None:
     with started("--model", str(bundle), "--grace", "60", WIDEDEEP_PORT="0", WIDEDEEP_DEVICE="cpu") as server:
         target = server.wait_for(r"serving on (\S+)").group(1)
