@@ -181,10 +181,9 @@ def test_wrong_flags_stop_before_anything_is_measured(
 def test_the_crosses_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert crosses.main(["--quick", "--out", str(tmp_path)]) == 0
     assert "items with crosses" in capsys.readouterr().out
-    found = {
-        (row["name"], row["metric"]): row["value"]
-        for row in json.loads((tmp_path / "results.json").read_text())["rows"]
-    }
+    results = json.loads((tmp_path / "results.json").read_text())
+    found = {(row["name"], row["metric"]): row["value"] for row in results["rows"]}
+    assert {f"product/matmul, {rows} rows" for rows in crosses.ROWS} <= set(results["ratios"])
     few, many = (f"{size:,} items" for size in crosses.QUICK_SIZES)
     assert found[many, "items with crosses"] <= crosses.QUICK_SIZES[1]
     assert (

@@ -160,3 +160,19 @@ def test_an_items_crosses_lie_in_one_piece(tmp_path: Path) -> None:
     again.load_state_dict(torch.load(tmp_path / "wide.pt", weights_only=True))
     assert again.weights.is_contiguous()
     assert torch.equal(again.weights, wide.weights)
+
+
+def test_the_factor_of_the_product_form_lies_by_columns(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randperm(30, generator=generator)[:8].tolist() for _ in range(20)]
+    histories = Histories.from_lists(rows, [[True] * 8 for _ in rows], [[5.0] * 8 for _ in rows])
+    wide = ItemWeights.fit(histories, 30, 5.0)
+    assert wide.is_product
+    assert wide.weights.T.is_contiguous()
+    before, wide.weights = wide.weights, wide.weights.contiguous()
+    torch.save(wide.state_dict(), tmp_path / "wide.pt")
+    again = ItemWeights(30)
+    again.load_state_dict(torch.load(tmp_path / "wide.pt", weights_only=True))
+    assert again.weights.T.is_contiguous()
+    assert torch.equal(again.weights, before)
+    assert torch.allclose(again.scores(histories), wide.scores(histories), rtol=1e-5, atol=1e-7)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from widedeep.crossed import TILE, Crossed
 from widedeep.histories import Histories
-from widedeep.layout import transposed
+from widedeep.layout import product, transposed
 
 NEIGHBOURS = 256  # crosses of each candidate that are kept, where there are more items than ITEM_LIMIT
 
@@ -27,7 +27,9 @@ class ItemWeights(nn.Module):
     """
 
     items: Tensor  # (active,) int64: item_index of each active item
-    weights: Tensor  # (active, active), or (users, active) in the product form, (crosses,) in the sparse
+    weights: (
+        Tensor  # (active, active) by rows; product form: (users, active) by columns; sparse form: (crosses,)
+    )
     offsets: Tensor  # (active + 1,) the sparse form: crosses offsets[i]:offsets[i + 1] are of the item in the history
     candidates: Tensor  # (crosses,) int32 in the sparse form: position of the candidate of each weight
     diagonal: Tensor  # (active,) what the product form has to take off for an item's own presence
@@ -177,7 +179,7 @@ class ItemWeights(nn.Module):
             ],
             1,
         )
-        return torch.addmm(dense * -self.diagonal, by_user.T, self.weights)
+        return product(by_user.T, self.weights).addcmul_(dense, self.diagonal, value=-1)
 
     def _tiles(self) -> list[Tensor]:
         """The dense weights' columns, (active, TILE) each, of the item_index in order; zero for an item without.
@@ -263,12 +265,16 @@ class ItemWeights(nn.Module):
         return left @ self.weights[:, columns] - self.diagonal[rows, None] * (rows[:, None] == columns)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
-        """Take the buffers' sizes from the file: they depend on the data, not on the configuration."""
+        """Take the buffers' sizes from the file: they depend on the data, not on the configuration.
+
+        In whatever order the weights were written, they are laid out as they are read.
+        """
         for name, buffer in list(self._buffers.items()):
             stored = state_dict.get(prefix + name)
             if isinstance(stored, Tensor) and buffer is not None:
-                # By rows, in whatever order they were written: an item's crosses are read together.
                 setattr(self, name, torch.empty(stored.shape, dtype=stored.dtype, device=buffer.device))
+        if self.is_product:
+            self.weights = torch.empty_like(self.weights.T, memory_format=torch.contiguous_format).T
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -3,11 +3,13 @@
     python -m experiments.benchmarks.crosses [--quick] --out DIR
 
 The crosses are fitted once, on made-up histories whose items are as unevenly popular as films, in a process of
-their own for each size. Beside them is what a dense items x items matrix of float32 would take.
+their own for each size. Beside them is what a dense items x items matrix of float32 would take. With fewer users than
+items an answer is a product with a (users, items) matrix: `product/matmul` compares it with PyTorch's, in turns.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from dataclasses import dataclass
@@ -17,12 +19,15 @@ import torch
 from experiments.benchmarks import form
 from widedeep.crossed import ITEM_LIMIT
 from widedeep.histories import Histories
+from widedeep.layout import product
 from widedeep.wide import NEIGHBOURS, ItemWeights
 
 ABOUT = "Fit the item x item crosses for catalogues of several sizes."
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK_SIZES = (300, 1_000)
 USERS, QUICK_USERS = 21_000, 500  # more than ITEM_LIMIT, or the product form is measured
+FACTOR, QUICK_FACTOR = (6_000, 10_000), (200, 300)  # users, items of the product form
+ROWS = (1, 2, 8, 32, 64)  # histories that are answered at once
 LENGTH = 60  # entries of a history
 SKEW = 3.0  # the place of a drawn item in the order of popularity is uniform ** SKEW of the catalogue
 MEGABYTE = 2**20
@@ -71,7 +76,25 @@ def measure(items: int, users: int) -> Cost:
     )
 
 
-def run(sizes: tuple[int, ...], users: int) -> form.Report:
+def compare(report: form.Report, users: int, items: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    by_rows = torch.randn(users, items, generator=generator)
+    by_columns = by_rows.T.contiguous().T
+    for rows in ROWS:
+        left = torch.randn(rows, users, generator=generator)
+        times = form.interleave(
+            [
+                form.Case("product", functools.partial(product, left, by_columns)),
+                form.Case("matmul", functools.partial(torch.matmul, left, by_rows)),
+            ]
+        )
+        for name, time_ in times.items():
+            report.add(f"{name}, {rows} x {users:,} x {items:,}", "time", 1000 * time_.wall_median, "ms")
+        found = form.ratio_of_costs(times["product"].wall_median, times["matmul"].wall_median)
+        report.ratios[f"product/matmul, {rows} rows"] = found
+
+
+def run(sizes: tuple[int, ...], users: int, factor: tuple[int, int]) -> form.Report:
     report = form.Report(
         "Item x item crosses",
         f"{users:,} made-up histories of about {LENGTH} entries. Up to {ITEM_LIMIT:,} items all crosses are kept; "
@@ -88,13 +111,15 @@ def run(sizes: tuple[int, ...], users: int) -> form.Report:
         report.add(name, "dense matrix", dense, "MB")
         report.add(name, "one history's scores", cost.answer, "CPU ms")
         report.ratios[f"stored/dense matrix, {name}"] = form.ratio_of_costs(cost.stored, dense)
+    with torch.inference_mode():
+        compare(report, *factor)
     return report
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = form.parser("crosses", ABOUT).parse_args(arguments)
-    sizes, users = (QUICK_SIZES, QUICK_USERS) if options.quick else (SIZES, USERS)
-    return form.deliver(lambda: run(sizes, users), options.out)
+    made = (QUICK_SIZES, QUICK_USERS, QUICK_FACTOR) if options.quick else (SIZES, USERS, FACTOR)
+    return form.deliver(lambda: run(*made), options.out)
 
 
 if __name__ == "__main__":
