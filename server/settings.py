@@ -156,7 +156,7 @@ class ServerSettings:
         live=True,
     )
     rankings_at_once: int = _setting(
-        32, "rankings made in one go, of as many requests as wait", within=(1, 10**4), live=True
+        64, "rankings made in one go, of as many requests as wait", within=(1, 10**4), live=True
     )
     stream_in_flight: int = _setting(
         64,
