@@ -104,7 +104,7 @@ class Load:
             outcome = overload_client.offer(
                 self._target.port, self._path, self._bodies, rate, seconds, DEADLINE, CONNECTIONS
             )
-        return Run(len(outcome.seconds) / seconds, outcome)
+        return Run(outcome.answers / seconds, outcome)
 
     def capacity(self, tell: Tell) -> float:
         """Calls a second: the most that were answered while the rate rose, until it was too much twice in a row."""

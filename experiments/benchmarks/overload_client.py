@@ -8,6 +8,7 @@ of concurrent streams, flow control, grpc-timeout, and a reset for a call whose 
 from __future__ import annotations
 
 import itertools
+import math
 import selectors
 import socket
 import struct
@@ -26,12 +27,15 @@ STATUS = b"grpc-status"
 RETRY_INFO = b"grpc-status-details-bin"
 OK, DEADLINE_EXCEEDED = 0, 4
 TICK = 0.001  # seconds
+WARM_UP = 0.5  # seconds
 
 
 @dataclass
 class Outcome:
     """What came of the calls that were due in the counted time.
 
+    answers  within the deadline that came in the counted time, whenever they were due: what a queue takes in while it
+             grows is not an answer yet
     seconds  of the answers within the deadline, each from when its call was due
     codes    of what was refused, by gRPC status code
     advised  refusals that came with details
@@ -41,6 +45,7 @@ class Outcome:
     """
 
     offered: int = 0
+    answers: int = 0
     seconds: list[float] = field(default_factory=list)
     codes: Counter[int] = field(default_factory=Counter)
     advised: int = 0
@@ -74,6 +79,7 @@ class Connection:
 
     def __init__(self, port: int, path: str, deadline: float) -> None:
         self.deadline = deadline
+        self.counted = (math.inf, math.inf)  # from when and until when, on the clock of time.monotonic
         self.outcome = Outcome()
         self.in_flight: dict[int, Sent] = {}
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -168,10 +174,16 @@ class Connection:
             window = struct.pack(">I", len(payload))
             self._out += _frame(WINDOW_UPDATE, 0, 0, window)
         elif kind == RESET or (kind == HEADERS and flags & END_STREAM):
-            sent = self.in_flight.pop(stream, None)
-            if sent and sent.counts:
-                code = _status(payload) if kind == HEADERS else None
-                self.outcome.add(sent.due, now, self.deadline, code, RETRY_INFO in payload)
+            self._end(stream, _status(payload) if kind == HEADERS else None, RETRY_INFO in payload, now)
+
+    def _end(self, stream: int, code: int | None, advised: bool, now: float) -> None:
+        sent = self.in_flight.pop(stream, None)
+        if sent is None:
+            return
+        first, end = self.counted
+        self.outcome.answers += code == OK and now - sent.due <= self.deadline and first <= now < end
+        if sent.counts:
+            self.outcome.add(sent.due, now, self.deadline, code, advised)
 
 
 def offer(
@@ -182,11 +194,12 @@ def offer(
     seconds: float,
     deadline: float,
     connections: int,
-    warm_up: float = 0.5,
+    warm_up: float = WARM_UP,
 ) -> Outcome:
     """Calls at `rate` a second, whatever becomes of them, over several connections in turn.
 
-    bodies  serialised requests, sent in turn
+    bodies   serialised requests, sent in turn
+    seconds  that count;  warm_up  seconds before them
     Raises  ConnectionError: the server ended a connection
     """
     framed = itertools.cycle(struct.pack(">BI", 0, len(body)) + body for body in bodies)
@@ -195,13 +208,14 @@ def offer(
         with selectors.DefaultSelector() as selector:
             for connection in opened:
                 selector.register(connection.socket, selectors.EVENT_READ, connection)
-            _drive(selector, opened, _due(rate, warm_up + seconds), framed, warm_up)
+            _drive(selector, opened, _due(rate, warm_up + seconds), framed, warm_up, seconds)
     finally:
         for connection in opened:
             connection.socket.close()
     whole = Outcome()
     for outcome in (connection.outcome for connection in opened):
         whole.offered += outcome.offered
+        whole.answers += outcome.answers
         whole.seconds += outcome.seconds
         whole.codes += outcome.codes
         whole.advised += outcome.advised
@@ -222,8 +236,11 @@ def _drive(
     due: Iterator[float],
     framed: Iterator[bytes],
     warm_up: float,
+    seconds: float,
 ) -> None:
     start, turns = time.monotonic(), itertools.cycle(opened)
+    for connection in opened:
+        connection.counted = (start + warm_up, start + warm_up + seconds)
     upcoming: float | None = next(due)
     while upcoming is not None or not all(connection.idle for connection in opened):
         now = time.monotonic()
