@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from serving import Running
 
 from experiments.benchmarks import serving, serving_load
 from experiments.benchmarks.opponents.process import OpponentFailed
-from experiments.benchmarks.opponents.servers import Target, free_ports
+from experiments.benchmarks.opponents.servers import Target, cpu_seconds, free_ports
 from experiments.benchmarks.serving_targets import SERVICE, score_request
 from server.pb import recommender_pb2 as pb
 
@@ -36,6 +38,20 @@ class Here(Target):
 def target(server: Running) -> Target:
     port = int(server.target.rpartition(":")[2])
     return Here("ours", [], port, f"{SERVICE}Score", score_request)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is counted in hundredths")
+def test_cpu_time_is_finer_than_hundredths_of_a_second() -> None:
+    code = "sum(range(10**6)); print(flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        process = psutil.Process(child.pid)
+        found, coarse = cpu_seconds(process), process.cpu_times()
+        child.communicate(b"\n")
+    assert abs(found - coarse.user - coarse.system) < 0.05
+    assert round(found, 2) != found
 
 
 def test_serving_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
