@@ -1,4 +1,4 @@
-"""The layout that embedding_bag is fast on."""
+"""The layout that embedding_bag is fast on, and products."""
 
 from __future__ import annotations
 

@@ -27,9 +27,7 @@ class ItemWeights(nn.Module):
     """
 
     items: Tensor  # (active,) int64: item_index of each active item
-    weights: (
-        Tensor  # (active, active) by rows; product form: (users, active) by columns; sparse form: (crosses,)
-    )
+    weights: Tensor  # (active, active) by rows, (users, active) by columns in the product form, or (crosses,)
     offsets: Tensor  # (active + 1,) the sparse form: crosses offsets[i]:offsets[i + 1] are of the item in the history
     candidates: Tensor  # (crosses,) int32 in the sparse form: position of the candidate of each weight
     diagonal: Tensor  # (active,) what the product form has to take off for an item's own presence

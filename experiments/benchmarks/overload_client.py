@@ -27,7 +27,6 @@ STATUS = b"grpc-status"
 RETRY_INFO = b"grpc-status-details-bin"
 OK, DEADLINE_EXCEEDED = 0, 4
 TICK = 0.001  # seconds
-WARM_UP = 0.5  # seconds
 
 
 @dataclass
@@ -194,7 +193,7 @@ def offer(
     seconds: float,
     deadline: float,
     connections: int,
-    warm_up: float = WARM_UP,
+    warm_up: float = 0.5,
 ) -> Outcome:
     """Calls at `rate` a second, whatever becomes of them, over several connections in turn.
 
